@@ -1,0 +1,96 @@
+"""What all commands share: how they end, and where they log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from typing import Any
+
+import typer
+from vsam_heatmaps.errors import VsamError
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_SOME_UNREADABLE = 3
+EXIT_INTERRUPTED = 130
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 an error, told in one line; 2 wrong usage; "
+    "3 done, but some photos could not be read; 130 interrupted."
+)
+
+
+def make_app(about: str, **options: Any) -> typer.Typer:
+    """Make an app with the settings that all commands share."""
+    return typer.Typer(
+        help=about,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        **options,
+    )
+
+
+def run_app(app: typer.Typer, name: str) -> None:
+    """Run a command and end the process with its exit code.
+
+    What the user can mend becomes one line on stderr; a bug keeps its traceback.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("absl", "urllib3", "httpx", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Large photos are refused by --max-pixels, with a line of ours; Pillow need not warn before.
+    warnings.filterwarnings("ignore", message=".*decompression bomb.*")
+    code = _run(app, name)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output is gone: `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _run(app: typer.Typer, name: str) -> int:
+    try:
+        app(prog_name=name)
+    except VsamError as error:
+        return _fail(f"error: {error}", EXIT_ERROR)
+    except BrokenPipeError:
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        return _interrupted()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        # Typer turns Ctrl-C into this exit code without a word.
+        return _interrupted() if code == EXIT_INTERRUPTED else code
+    return 0
+
+
+def _interrupted() -> int:
+    return _fail("Interrupted; what was finished is kept.", EXIT_INTERRUPTED)
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+def print_version(asked: bool) -> None:
+    """Print the version and end, if asked."""
+    if asked:
+        from vsam_heatmaps import __version__
+
+        typer.echo(f"vsam {__version__}")
+        raise typer.Exit
+
+
+def tell_unreadable(unreadable: list[tuple[str, str]], shown: int = 10) -> None:
+    """List unreadable photos with their reasons on stderr, the first few of many."""
+    log = logging.getLogger("vsam")
+    for id_, reason in unreadable[:shown]:
+        log.warning("unreadable: %r: %s", id_, reason)
+    if len(unreadable) > shown:
+        log.warning("… and %d more.", len(unreadable) - shown)

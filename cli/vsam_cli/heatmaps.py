@@ -1,0 +1,154 @@
+"""`vsam-heatmaps`: photos to heatmap shards, and a look into them."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import (
+    EXIT_CODES,
+    EXIT_SOME_UNREADABLE,
+    make_app,
+    print_version,
+    run_app,
+    tell_unreadable,
+)
+
+app = make_app(f"Find poses in photos and store them as heatmaps. {EXIT_CODES}")
+
+
+class Channels(str, Enum):
+    """What the channels of a map are."""
+
+    parts = "parts"
+    joints = "joints"
+
+
+class OnError(str, Enum):
+    """What to do with a photo that can't be read."""
+
+    skip = "skip"
+    stop = "stop"
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Keep `extract` a sub-command, and hold the options of all of them."""
+
+
+@app.command()
+def extract(
+    photos: Annotated[
+        list[Path], typer.Argument(metavar="PHOTOS…", help="Folders (with sub-folders) and files.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the shards.")],
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that ids are relative to. Default: each folder given; for a file, its own."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes. Default: one for each core.")
+    ] = None,
+    side: Annotated[int, typer.Option(help="Height and width of a map in pixels.")] = 56,
+    sigma: Annotated[
+        float, typer.Option(help="Width of a joint's Gaussian as a share of the side.")
+    ] = 0.05,
+    channels: Annotated[
+        Channels, typer.Option(help="One map for each of seven body parts, or for each joint.")
+    ] = Channels.parts,
+    min_visibility: Annotated[
+        float, typer.Option(help="Joints that are less visible (0 to 1) are left out.")
+    ] = 0.5,
+    min_confidence: Annotated[
+        float, typer.Option(help="Least confidence (0 to 1) at which a person counts as found.")
+    ] = 0.5,
+    pose_model: Annotated[
+        Path | None,
+        typer.Option(help="A MediaPipe pose landmarker bundle (.task). Default: the official one."),
+    ] = None,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Photos with more pixels count as unreadable.")
+    ] = 100_000_000,
+    shard_size: Annotated[int, typer.Option(min=1, help="Photos in one shard.")] = 512,
+    on_error: Annotated[
+        OnError, typer.Option(help="Record an unreadable photo and go on, or stop at the first.")
+    ] = OnError.skip,
+) -> None:
+    """Find the pose in each photo and write heatmaps into shards; again, only for what is new."""
+    from vsam_heatmaps.extraction import ExtractOptions
+    from vsam_heatmaps.extraction import extract as run_extract
+    from vsam_heatmaps.rendering import RenderOptions
+
+    options = ExtractOptions(
+        render=RenderOptions(side, sigma, channels.value, min_visibility),
+        pose_model=pose_model,
+        min_confidence=min_confidence,
+        max_pixels=max_pixels,
+        shard_size=shard_size,
+        workers=workers,
+        stop_on_error=on_error is OnError.stop,
+    )
+    report = run_extract(photos, out, root=root, options=options, progress=True)
+    tell_unreadable(report.unreadable)
+    counts = ", ".join(f"{count} {name}" for name, count in report.counts.items())
+    typer.echo(f"{report.photos} photos: {counts}; {report.unchanged} were there already.")
+    if report.gone:
+        typer.echo(f"{report.gone} records in {out} belong to photos that were not given.")
+    if report.unreadable:
+        raise typer.Exit(EXIT_SOME_UNREADABLE)
+
+
+@app.command()
+def inspect(
+    shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print what a folder of shards holds."""
+    from dataclasses import asdict
+
+    from vsam_heatmaps.shards import FORMAT_VERSION, Shards
+
+    opened = Shards(shards)
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "photos": len(opened),
+        **opened.counts(),
+        "shards": len(opened.files),
+        **asdict(opened.info),
+    }
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        typer.echo(f"{name:18} {', '.join(value) if isinstance(value, tuple) else value}")
+
+
+@app.command()
+def view(
+    shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Photos to show.")],
+    photos: Annotated[Path, typer.Option(help="Folder that the ids are relative to.")],
+    out: Annotated[Path, typer.Option(help="Picture to write (.png, .jpg or .webp).")],
+) -> None:
+    """Draw photos with their skeleton and each map laid over, one row for each."""
+    from vsam_heatmaps.overlays import view_records
+    from vsam_heatmaps.shards import Shards
+
+    view_records(Shards(shards), ids, photos, out)
+    typer.echo(f"Wrote {out}.")
+
+
+def run() -> None:
+    """Run `vsam-heatmaps`."""
+    run_app(app, "vsam-heatmaps")

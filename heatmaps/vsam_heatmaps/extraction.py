@@ -1,0 +1,361 @@
+"""Extract: photos to poses to heatmaps to shards, over worker processes.
+
+The main process lists the photos, hands batches to the workers in order, takes the records back in
+the same order and writes a shard whenever one is full. So the contents of the shards depend on the
+photos and the options alone, not on the number of workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .atomic import prepare_output_folder
+from .errors import UnreadablePhotoError, VsamError, expected, explain_os_error
+from .images import MAX_PIXELS, Photo, decode_photo, list_photos
+from .pose_model import find_pose_model
+from .poses import PoseEstimator
+from .progress import track
+from .rendering import RenderOptions, render_heatmaps
+from .shards import PATTERN, Record, ShardInfo, Shards, Status, differences, no_keypoints
+from .shards import write_shard as _write_shard
+
+_BATCH = 8  # photos a task: small enough that Ctrl-C and the end of a run wait for little
+_TASKS_PER_WORKER = 4  # in flight, so that no worker waits for the main process
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """How photos become shards.
+
+    Attributes:
+        render: How keypoints become maps.
+        pose_model: A `.task` bundle; the default is MediaPipe's official full model.
+        min_confidence: Least confidence, 0..1, at which a person is reported.
+        max_pixels: Photos with more pixels count as unreadable.
+        shard_size: Photos a shard. A killed run loses at most the shard it was filling.
+        workers: Processes; the default is one for each core.
+        stop_on_error: Stop at the first unreadable photo instead of recording it.
+    """
+
+    render: RenderOptions = field(default_factory=RenderOptions)
+    pose_model: Path | None = None
+    min_confidence: float = 0.5
+    max_pixels: int = MAX_PIXELS
+    shard_size: int = 512
+    workers: int | None = None
+    stop_on_error: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_confidence <= 1:
+            raise expected("min_confidence", "from 0 to 1", self.min_confidence)
+        if self.workers is not None and self.workers < 1:
+            raise expected("workers", "at least 1", self.workers)
+        if self.shard_size < 1:
+            raise expected("shard_size", "at least 1", self.shard_size)
+        if self.max_pixels < 1:
+            raise expected("max_pixels", "at least 1", self.max_pixels)
+
+
+def _no_counts() -> dict[str, int]:
+    return {status.name.lower(): 0 for status in Status}
+
+
+@dataclass
+class ExtractReport:
+    """What a run did.
+
+    Attributes:
+        photos: Photos that were given.
+        unchanged: Of them, those whose record was there already, for the same contents.
+        counts: The given photos by status: keys `ok`, `no_pose`, `unreadable`.
+        unreadable: Id and reason of each unreadable photo.
+        gone: Records in the folder whose photo was not among those given.
+    """
+
+    photos: int = 0
+    unchanged: int = 0
+    counts: dict[str, int] = field(default_factory=_no_counts)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    gone: int = 0
+
+
+def extract(
+    inputs: Iterable[Path],
+    out: Path,
+    *,
+    root: Path | None = None,
+    options: ExtractOptions | None = None,
+    progress: bool = False,
+) -> ExtractReport:
+    """Find the pose in each photo and write heatmaps into shards.
+
+    A second run into the same folder does only what is new: photos without a record, and photos
+    whose contents changed. What was finished before an interruption is kept.
+
+    Args:
+        inputs: Folders (searched recursively) and files.
+        out: Folder for the shards.
+        root: Folder that ids are relative to; see `list_photos`.
+        options: See `ExtractOptions`.
+        progress: Show progress on stderr.
+
+    Raises:
+        VsamError: If an input is missing or empty, the folder holds something else or shards made
+            with other options, is being written by another run, or can't be written.
+    """
+    import filelock
+
+    options = options or ExtractOptions()
+    photos = list_photos(inputs, root=root)
+    prepare_output_folder(out, ours=PATTERN, purpose="shards")
+    # The system frees the lock when its process dies, so a killed run's is never in the way.
+    lock = filelock.FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise VsamError(f"Another extraction is writing into {out}. Wait until it ends.") from error
+    except OSError as error:
+        raise explain_os_error(error, f"lock {out}") from error
+    with lock:
+        for stale in out.glob(".shard-*.tmp"):
+            stale.unlink()
+        return _extract(photos, out, options, progress)
+
+
+def _extract(
+    photos: Sequence[Photo], out: Path, options: ExtractOptions, progress: bool
+) -> ExtractReport:
+    model = find_pose_model(options.pose_model)
+    info = ShardInfo(
+        side=options.render.side,
+        sigma=options.render.sigma,
+        channels=options.render.channel_names,
+        min_visibility=options.render.min_visibility,
+        backend="mediapipe",
+        pose_model_sha256=model.sha256,
+        min_confidence=options.min_confidence,
+        max_pixels=options.max_pixels,
+    )
+    old = Shards(out) if any(out.glob(PATTERN)) else None
+    if old is not None and old.info != info:
+        raise VsamError(
+            f"The shards in {out} were made with other options: {differences(old.info, info)}. "
+            "Name another folder, or give the same options."
+        )
+    report = ExtractReport(photos=len(photos))
+    given = {photo.id for photo in photos}
+    report.gone = sum(id_ not in given for id_ in old.ids) if old else 0
+    writer = _ShardWriter(out, info, options.shard_size, old)
+    workers = min(options.workers or os.cpu_count() or 1, -(-len(photos) // _BATCH))
+    with (
+        track(len(photos), "poses", shown=progress) as bar,
+        _worker_pool(workers, model.path, options) as submit,
+        writer,
+    ):
+        for photo, record in _in_order(photos, old, submit, workers):
+            if record is None:
+                assert old is not None
+                report.unchanged += 1
+                status, reason = old.status(photo.id), ""
+                if status is Status.UNREADABLE:
+                    reason = old[photo.id].reason
+            else:
+                status, reason = record.status, record.reason
+                if status is not Status.UNREADABLE or not options.stop_on_error:
+                    writer.add(record)
+            report.counts[status.name.lower()] += 1
+            if status is Status.UNREADABLE:
+                if options.stop_on_error:
+                    raise VsamError(f"Could not read {photo.path}: {reason}.")
+                report.unreadable.append((photo.id, reason))
+            bar.update()
+    return report
+
+
+_Task = list[tuple[Photo, bytes | None]]
+_Submit = Callable[[_Task], "Future[list[Record | None]]"]
+
+
+def _in_order(
+    photos: Sequence[Photo], old: Shards | None, submit: _Submit, workers: int
+) -> Iterator[tuple[Photo, Record | None]]:
+    """Give each photo with its new record, or None where the old one holds, in order."""
+    waiting: deque[tuple[_Task, Future[list[Record | None]]]] = deque()
+
+    def finish() -> Iterator[tuple[Photo, Record | None]]:
+        task, future = waiting.popleft()
+        try:
+            records = future.result()
+        except BrokenProcessPool as error:
+            raise VsamError(
+                f"A worker process died on one of {task[0][0].path} … {task[-1][0].path} or soon "
+                "after: out of memory, or a crash inside a library. What was finished is kept; run "
+                "the command again, with fewer --workers if memory was short."
+            ) from error
+        yield from zip((photo for photo, _ in task), records, strict=True)
+
+    for start in range(0, len(photos), _BATCH):
+        task = [
+            (photo, old.sha256(photo.id) if old is not None and photo.id in old else None)
+            for photo in photos[start : start + _BATCH]
+        ]
+        waiting.append((task, submit(task)))
+        if len(waiting) > workers * _TASKS_PER_WORKER:
+            yield from finish()
+    while waiting:
+        yield from finish()
+
+
+class _ShardWriter:
+    """Gathers records and writes a shard whenever one is full, and the rest at the end."""
+
+    def __init__(self, out: Path, info: ShardInfo, shard_size: int, old: Shards | None) -> None:
+        self._out, self._info, self._shard_size = out, info, shard_size
+        last = old.files[-1].stem.rpartition("-")[2] if old else "-1"
+        self._number = int(last) + 1
+        self._records: list[Record] = []
+
+    def add(self, record: Record) -> None:
+        self._records.append(record)
+        if len(self._records) == self._shard_size:
+            self._flush()
+
+    def _flush(self) -> None:
+        # Forgotten before they are written: a write that failed is not tried again on the way out.
+        records, self._records = self._records, []
+        if records:
+            _write_shard(self._out / f"shard-{self._number:06d}.h5", self._info, records)
+            self._number += 1
+
+    def __enter__(self) -> _ShardWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # Also after Ctrl-C or an error: what is finished is kept.
+        self._flush()
+
+
+@contextmanager
+def _worker_pool(count: int, model: Path, options: ExtractOptions) -> Iterator[_Submit]:
+    """Start worker processes; give a function that hands them a task."""
+    # Spawned, not forked: MediaPipe's and OpenCV's threads don't survive a fork.
+    pool = ProcessPoolExecutor(
+        count,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(model, options),
+    )
+
+    def submit(task: _Task) -> Future[list[Record | None]]:
+        # Workers are started by a submission and inherit the blocked signal: Ctrl-C reaches the
+        # main process alone, which ends them in order.
+        with _interrupt_blocked():
+            return pool.submit(_process, task)
+
+    try:
+        yield submit
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupt_blocked() -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# What a worker process holds. The estimator is made at the first photo that needs one: a run that
+# finds nothing new loads no networks.
+_options: ExtractOptions
+_model: Path
+_estimator: PoseEstimator | None = None
+
+
+def _start_worker(model: Path, options: ExtractOptions) -> None:
+    global _model, _options
+    _model, _options = model, options
+    import cv2
+
+    cv2.setNumThreads(1)  # the processes share the cores, not the threads of each
+    # MediaPipe's C++ side warns on stderr about what no user can change; what goes wrong comes back
+    # as a result or an exception.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """End this process when its parent is gone (killed): nobody else would."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _process(task: _Task) -> list[Record | None]:
+    """Make the records of a batch; None where the photo's hash is still the known one."""
+    return [_record(photo, known) for photo, known in task]
+
+
+def _record(photo: Photo, known: bytes | None) -> Record | None:
+    sha256 = bytes(32)
+    size = (0, 0)
+    try:
+        try:
+            data = photo.path.read_bytes()
+        except OSError as error:
+            raise UnreadablePhotoError(error.strerror or str(error)) from error
+        sha256 = hashlib.sha256(data).digest()
+        if sha256 == known:
+            return None
+        image = decode_photo(data, max_pixels=_options.max_pixels)
+        size = (image.shape[1], image.shape[0])
+        try:
+            poses = _the_estimator().estimate(image)
+        except (RuntimeError, ValueError) as error:
+            said = str(error).splitlines()[0]
+            raise UnreadablePhotoError(f"the pose estimator failed: {said}") from error
+    except UnreadablePhotoError as error:
+        return _without_pose(photo, Status.UNREADABLE, size, sha256, str(error))
+    if not len(poses):
+        return _without_pose(photo, Status.NO_POSE, size, sha256)
+    keypoints = poses.keypoints[0]
+    heatmaps = render_heatmaps(keypoints, _options.render)
+    channels = _options.render.channel_names
+    return Record(photo.id, Status.OK, heatmaps, channels, keypoints, size, sha256)
+
+
+def _without_pose(
+    photo: Photo, status: Status, size: tuple[int, int], sha256: bytes, reason: str = ""
+) -> Record:
+    render = _options.render
+    maps = np.zeros((len(render.channel_names), render.side, render.side), np.uint8)
+    channels = render.channel_names
+    return Record(photo.id, status, maps, channels, no_keypoints(), size, sha256, reason)
+
+
+def _the_estimator() -> PoseEstimator:
+    global _estimator
+    if _estimator is None:
+        from .mediapipe_backend import MediaPipePoseEstimator
+
+        _estimator = MediaPipePoseEstimator(_model, min_confidence=_options.min_confidence)
+    return _estimator

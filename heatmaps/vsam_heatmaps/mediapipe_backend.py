@@ -1,0 +1,83 @@
+"""MediaPipe's PoseLandmarker behind our protocol. The only module that knows MediaPipe's types."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import VsamError
+from .pose_model import find_pose_model
+from .poses import Poses, keypoints_from, no_poses
+
+
+class MediaPipePoseEstimator:
+    """Finds poses with MediaPipe's Tasks API on the CPU.
+
+    Args:
+        model: A `.task` bundle; the default is the official full model (see `find_pose_model`).
+        max_people: How many people to look for.
+        min_confidence: Least confidence, 0..1, of the detector and of the landmarks' presence.
+
+    Raises:
+        VsamError: If MediaPipe isn't installed, or can't load the model.
+    """
+
+    name = "mediapipe"
+
+    def __init__(
+        self, model: Path | None = None, *, max_people: int = 1, min_confidence: float = 0.5
+    ) -> None:
+        # MediaPipe's C++ side logs to stderr from the start; only its errors concern a user.
+        os.environ.setdefault("GLOG_minloglevel", "2")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        try:
+            import mediapipe as mp
+        except ImportError as error:
+            raise VsamError(
+                f"Could not import MediaPipe ({error}). "
+                "Install it with: pip install 'vsam[extract]'."
+            ) from error
+        self.model = find_pose_model(model)
+        tasks = mp.tasks
+        options = tasks.vision.PoseLandmarkerOptions(
+            base_options=tasks.BaseOptions(model_asset_path=str(self.model.path)),
+            running_mode=tasks.vision.RunningMode.IMAGE,
+            num_poses=max_people,
+            min_pose_detection_confidence=min_confidence,
+            min_pose_presence_confidence=min_confidence,
+        )
+        try:
+            self._landmarker = tasks.vision.PoseLandmarker.create_from_options(options)
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise VsamError(f"MediaPipe could not load {self.model.path}: {reason}.") from error
+        self._image = mp.Image
+        self._format = mp.ImageFormat.SRGB
+
+    def estimate(self, image: NDArray[np.uint8]) -> Poses:
+        """Find people in an upright (H, W, 3) uint8 RGB photo; see `PoseEstimator`."""
+        contiguous = np.ascontiguousarray(image)
+        found = self._landmarker.detect(self._image(image_format=self._format, data=contiguous))
+        if not found.pose_landmarks:
+            return no_poses()
+        return Poses(np.stack([keypoints_from(person) for person in found.pose_landmarks]))
+
+    def close(self) -> None:
+        """Free the networks."""
+        self._landmarker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,189 @@
+"""Pictures that show at a glance whether poses and maps fit their photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .atomic import write_bytes
+from .errors import UnreadablePhotoError, VsamError
+from .images import read_photo
+from .landmarks import SKELETON, landmark_indices
+from .shards import Record, Shards, Status
+
+Image = NDArray[np.uint8]
+
+_LEFT, _RIGHT, _MIDDLE = (255, 128, 0), (0, 170, 255), (255, 255, 255)
+
+
+def heat_overlay(
+    photo: Image, heat: NDArray[np.floating] | Image, *, strength: float = 0.65
+) -> Image:
+    """Lay a map over a photo: cold stays the photo, hot turns dark red over yellow to white.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        heat: (h, w) map over the whole photo; uint8 is divided by 255, floats are taken as 0..1.
+        strength: Opacity of the hottest places, 0..1.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    import cv2
+
+    values = heat.astype(np.float32) / (255 if heat.dtype == np.uint8 else 1)
+    height, width = photo.shape[:2]
+    values = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR).clip(0, 1)
+    colours = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    opacity = (np.sqrt(values) * strength)[..., None]  # the root lets a map's flanks be seen
+    grey = photo * 0.75  # a little darker, so that colours stand out on white studios
+    return np.rint(grey * (1 - opacity) + colours * opacity).astype(np.uint8)
+
+
+def draw_skeleton(
+    photo: Image, keypoints: NDArray[np.float32], *, min_visibility: float = 0.5
+) -> Image:
+    """Draw one person's limbs and joints: their left orange, their right blue.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        keypoints: (33, 4) x, y, visibility, presence; see `Poses`.
+        min_visibility: Joints that are less visible are left out.
+    """
+    import cv2
+
+    canvas = photo.copy()
+    height, width = photo.shape[:2]
+    shown = np.nan_to_num(keypoints[:, 2]) >= min_visibility
+    # Shares of the photo have (0, 0) at the corner of a pixel, OpenCV at its centre.
+    points = np.nan_to_num(keypoints[:, :2] * (width, height) - 0.5)
+    points = points.clip(-10 * max(width, height), 10 * max(width, height)).round().astype(int)
+    thickness = max(1, round(max(width, height) / 200))
+    for pair in SKELETON:
+        a, b = landmark_indices(pair)
+        if shown[a] and shown[b]:
+            sides = {name.split("_")[0] for name in pair}
+            colour = _MIDDLE if len(sides) > 1 else _LEFT if "left" in sides else _RIGHT
+            start, end = points[a].tolist(), points[b].tolist()
+            cv2.line(canvas, start, end, (0, 0, 0), thickness + 2, cv2.LINE_AA)
+            cv2.line(canvas, start, end, colour, thickness, cv2.LINE_AA)
+    for point in points[shown].tolist():
+        cv2.circle(canvas, point, thickness + 1, (0, 0, 0), -1, cv2.LINE_AA)
+        cv2.circle(canvas, point, thickness, (255, 255, 255), -1, cv2.LINE_AA)
+    return canvas
+
+
+def fit_tile(photo: Image, width: int, height: int, background: int = 255) -> Image:
+    """Scale a photo into a tile without changing its proportions, centred.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+    """
+    import cv2
+
+    scale = min(width / photo.shape[1], height / photo.shape[0])
+    size = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(photo, size, interpolation=method)
+    tile = np.full((height, width, 3), background, np.uint8)
+    top, left = (height - size[1]) // 2, (width - size[0]) // 2
+    tile[top : top + size[1], left : left + size[0]] = small
+    return tile
+
+
+def caption(width: int, text: str, *, height: int = 20, colour: str = "#222222") -> Image:
+    """Set one line of text, cut to the width.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+    """
+    from PIL import Image as Pillow
+    from PIL import ImageDraw, ImageFont
+
+    font = ImageFont.load_default(size=height * 0.62)
+    # The built-in font knows Latin letters only; others become their code points.
+    text = text.encode("latin-1", "backslashreplace").decode("latin-1").replace("\n", "\\n")
+    if font.getlength(text) > width - 6:
+        while text and font.getlength(text + "...") > width - 6:
+            text = text[:-1]
+        text += "..."
+    strip = Pillow.new("RGB", (width, height), "white")
+    ImageDraw.Draw(strip).text((3, height / 2), text, fill=colour, font=font, anchor="lm")
+    return np.asarray(strip)
+
+
+def record_row(photo: Image, record: Record, *, tile: tuple[int, int] = (190, 250)) -> Image:
+    """Draw one photo's row: the photo with its skeleton, then each map over the photo.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        record: The photo's record; single joints' maps are shown as one.
+        tile: Width and height of a tile in pixels.
+    """
+    width, height = tile
+    told = f"{record.id}  {record.status.name.lower()}"
+    tiles = [(told, draw_skeleton(photo, record.keypoints))]
+    shown = record.channels if len(record.channels) <= 8 else ()
+    for name, heat in zip(shown, record.heatmaps, strict=False):
+        tiles.append((f"{name}  max {heat.max() / 255:.2f}", heat_overlay(photo, heat)))
+    tiles.append(("all channels", heat_overlay(photo, record.heatmaps.max(axis=0))))
+    return np.hstack(
+        [np.vstack([caption(width, text), fit_tile(image, width, height)]) for text, image in tiles]
+    )
+
+
+def view_records(shards: Shards, ids: Sequence[str], photos: Path, out: Path) -> None:
+    """Write a picture with one row a photo: skeleton and maps as overlays.
+
+    Args:
+        shards: Where the records are.
+        ids: Which photos to show.
+        photos: Folder that the ids are relative to.
+        out: The picture's file; PNG or JPEG by its extension.
+
+    Raises:
+        VsamError: If an id is unknown, a photo is missing or another one than was extracted, or the
+            picture can't be written.
+    """
+    import hashlib
+
+    rows = []
+    for id_ in ids:
+        if id_ not in shards:
+            raise VsamError(
+                f"Expected {id_!r} to be in {shards.path}, but it is not. "
+                f"Ids there look like {shards.ids[0]!r}."
+            )
+        record, path = shards[id_], photos / id_
+        try:
+            photo = read_photo(path)
+        except UnreadablePhotoError as error:
+            if record.status is not Status.UNREADABLE:
+                raise VsamError(f"Could not read {path}: {error}. Check --photos.") from error
+            photo = np.full((250, 190, 3), 235, np.uint8)
+        else:
+            if hashlib.sha256(path.read_bytes()).digest() != record.sha256:
+                raise VsamError(
+                    f"{path} is not the photo that was extracted under this id: its contents "
+                    "differ. Check --photos, or extract again."
+                )
+        rows.append(record_row(photo, record))
+    write_picture(out, np.vstack(rows))
+
+
+def write_picture(out: Path, picture: Image) -> None:
+    """Write an RGB picture atomically; the extension chooses the format.
+
+    Raises:
+        VsamError: If the extension is unknown, or the file can't be written.
+    """
+    import cv2
+
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise VsamError(f"Expected `{out}` to end in .png, .jpg or .webp.")
+    done, data = cv2.imencode(out.suffix.lower(), picture[..., ::-1])
+    assert done
+    write_bytes(out, data.tobytes())

@@ -1,0 +1,191 @@
+"""The pose model: MediaPipe's two networks as one `.task` bundle that MediaPipe 1.x loads.
+
+MediaPipe 1.x ships no weights. The wheel of release 0.10.21 holds the official networks
+(Apache-2.0) as plain data; pip fetches it, whatever the interpreter and system. Two things are
+missing for the Tasks API and added here: the input normalisation as metadata inside each network,
+and the zip around both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .atomic import write_bytes
+from .errors import VsamError
+
+_WHEEL = "mediapipe==0.10.21"
+_FILE_NAME = "pose_landmarker_full-0.10.21.task"
+
+
+@dataclass(frozen=True)
+class _Network:
+    """One network: where the wheel holds it, what the bundle calls it, how its input is scaled."""
+
+    source: str
+    member: str
+    sha256: str
+    mean: float
+    std: float
+
+
+# Input pixels 0..255 become (pixel - mean) / std: the detector wants -1..1, the other 0..1.
+_NETWORKS = (
+    _Network(
+        source="mediapipe/modules/pose_detection/pose_detection.tflite",
+        member="pose_detector.tflite",
+        sha256="9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
+        mean=127.5,
+        std=127.5,
+    ),
+    _Network(
+        source="mediapipe/modules/pose_landmark/pose_landmark_full.tflite",
+        member="pose_landmarks_detector.tflite",
+        sha256="e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+        mean=0.0,
+        std=255.0,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class PoseModel:
+    """A bundle on disk and the SHA-256 of its bytes, which every shard records."""
+
+    path: Path
+    sha256: str
+
+
+def find_pose_model(path: Path | None = None) -> PoseModel:
+    """Find the pose model; get and assemble the default one if it is not cached yet.
+
+    Args:
+        path: A `.task` bundle of MediaPipe's PoseLandmarker. The default is the official "full"
+            model, kept in the user's cache folder.
+
+    Raises:
+        VsamError: If the bundle is missing or damaged, or the default can't be fetched.
+    """
+    if path is not None:
+        if not path.is_file():
+            raise VsamError(f"Expected `--pose-model` to be a .task file, but {path} is not there.")
+        data = path.read_bytes()
+        _check_bundle(data, path)
+        return PoseModel(path, hashlib.sha256(data).hexdigest())
+
+    import platformdirs
+
+    cached = platformdirs.user_cache_path("vsam") / _FILE_NAME
+    try:
+        data = cached.read_bytes()
+        _check_bundle(data, cached)
+    except (OSError, VsamError):
+        # Missing, or damaged by something else than us: we write whole files only. Two processes
+        # that come here at once write the same bytes, and the rename makes either result whole.
+        data = _assemble(_fetch_networks())
+        write_bytes(cached, data)
+    return PoseModel(cached, hashlib.sha256(data).hexdigest())
+
+
+def _check_bundle(data: bytes, path: Path) -> None:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as bundle:
+            missing = {network.member for network in _NETWORKS} - set(bundle.namelist())
+            damaged = bundle.testzip()
+    except zipfile.BadZipFile as error:
+        raise VsamError(
+            f"Expected {path} to be a MediaPipe .task bundle, but it is no zip file."
+        ) from error
+    if missing or damaged:
+        what = f"it lacks {', '.join(sorted(missing))}" if missing else f"{damaged} is damaged"
+        raise VsamError(f"Expected {path} to be a pose landmarker bundle, but {what}.")
+
+
+def _fetch_networks() -> list[bytes]:
+    """Download the wheel with pip and take both networks out of it, in the order of `_NETWORKS`."""
+    with tempfile.TemporaryDirectory(prefix="vsam-pose-model-") as folder:
+        # The platform is named because the networks are the same for all of them, and no wheel of
+        # this release exists for some.
+        command = [
+            *(sys.executable, "-m", "pip", "download", _WHEEL, "--dest", folder),
+            *("--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check"),
+            *("--python-version", "3.12", "--platform", "manylinux_2_28_x86_64"),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wheels = sorted(Path(folder).glob("*.whl"))
+        if done.returncode != 0 or not wheels:
+            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+            raise VsamError(
+                f"Could not get the pose model out of {_WHEEL}: pip says "
+                f"{said[-1] if said else done.stderr.strip()[-200:] or 'nothing'!r}. Run the command "
+                "again with a connection, or give a bundle with --pose-model FILE.task."
+            )
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            networks = [wheel.read(network.source) for network in _NETWORKS]
+    for network, data in zip(_NETWORKS, networks, strict=True):
+        found = hashlib.sha256(data).hexdigest()
+        if found != network.sha256:
+            raise VsamError(
+                f"Expected {network.source} in {_WHEEL} to have SHA-256 {network.sha256}, but it has "
+                f"{found}. Do not use it; give a bundle with --pose-model FILE.task."
+            )
+    return networks
+
+
+def _assemble(networks: list[bytes]) -> bytes:
+    """Zip the networks, stored and aligned to four bytes: MediaPipe maps them where they lie."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as bundle:
+        for network, data in zip(_NETWORKS, networks, strict=True):
+            # A fixed date keeps the bytes, and so the recorded hash, the same on every machine.
+            entry = zipfile.ZipInfo(network.member, date_time=(1980, 1, 1, 0, 0, 0))
+            header = 30 + len(network.member)  # of a local file header, before the extra field
+            padding = -(buffer.tell() + header + 4) % 4
+            # Extra field 0xD935: padding for alignment, as Android's zipalign writes it.
+            entry.extra = (0xD935).to_bytes(2, "little") + padding.to_bytes(2, "little")
+            entry.extra += bytes(padding)
+            bundle.writestr(entry, _with_normalization(data, network))
+    return buffer.getvalue()
+
+
+def _with_normalization(data: bytes, network: _Network) -> bytes:
+    """Add the input normalisation to a TFLite file, as its metadata format (fbs) defines it.
+
+    MediaPipe's own metadata writer does the same, but fails to import in 1.2.2; its generated
+    flatbuffer classes work.
+    """
+    import flatbuffers
+    import numpy as np
+    from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata_fb
+    from mediapipe.tasks.metadata import schema_py_generated as tflite_fb
+
+    options = metadata_fb.NormalizationOptionsT()
+    options.mean, options.std = [network.mean], [network.std]
+    unit = metadata_fb.ProcessUnitT()
+    unit.optionsType = metadata_fb.ProcessUnitOptions.NormalizationOptions
+    unit.options = options
+    tensor = metadata_fb.TensorMetadataT()
+    tensor.name, tensor.processUnits = "image", [unit]
+    subgraph = metadata_fb.SubGraphMetadataT()
+    subgraph.inputTensorMetadata = [tensor]
+    metadata = metadata_fb.ModelMetadataT()
+    metadata.name, metadata.subgraphMetadata = network.member, [subgraph]
+    builder = flatbuffers.Builder(0)
+    builder.Finish(metadata.Pack(builder), b"M001")
+
+    model = tflite_fb.ModelT.InitFromObj(tflite_fb.Model.GetRootAs(data, 0))
+    extra = tflite_fb.BufferT()
+    extra.data = np.frombuffer(bytes(builder.Output()), np.uint8)
+    model.buffers.append(extra)
+    entry = tflite_fb.MetadataT()
+    entry.name, entry.buffer = "TFLITE_METADATA", len(model.buffers) - 1
+    model.metadata = [*(model.metadata or []), entry]
+    builder = flatbuffers.Builder(len(data) + 4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
