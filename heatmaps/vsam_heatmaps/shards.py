@@ -140,7 +140,7 @@ def write_shard(path: Path, info: ShardInfo, records: Sequence[Record]) -> None:
                 **common,
                 **hdf5plugin.Zstd(clevel=_ZSTD_LEVEL),
             )
-            columns = {
+            columns: dict[str, NDArray[Any]] = {
                 "keypoints": np.stack([record.keypoints for record in records]),
                 "size": np.array([record.size for record in records], np.int32),
                 "status": np.array([record.status for record in records], np.uint8),

@@ -1,0 +1,1 @@
+"""VSAM: fashion photos to a category, attributes and an attention map. Needs no mediapipe."""
