@@ -9,6 +9,7 @@ import warnings
 from typing import Any
 
 import typer
+
 from vsam_heatmaps.errors import VsamError
 
 EXIT_ERROR = 1
@@ -40,6 +41,9 @@ def run_app(app: typer.Typer, name: str) -> None:
 
     What the user can mend becomes one line on stderr; a bug keeps its traceback.
     """
+    # Threads of torch that wait must sleep, not spin: beside a second busy process (a loader, a
+    # browser) spinning made a training step several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("absl", "urllib3", "httpx", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

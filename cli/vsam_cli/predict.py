@@ -1,0 +1,119 @@
+"""`vsam-predict`: a folder of photos to categories, attributes and attention pictures."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import (
+    EXIT_CODES,
+    EXIT_SOME_UNREADABLE,
+    make_app,
+    print_version,
+    run_app,
+    tell_unreadable,
+)
+from .train import Device, Precision
+
+app = make_app("Tag photos with a trained model.")
+
+
+class Format(StrEnum):
+    """How predictions are written."""
+
+    jsonl = "jsonl"
+    csv = "csv"
+
+
+@app.command(epilog=EXIT_CODES)
+def predict(
+    photos: Annotated[
+        list[Path],
+        typer.Argument(metavar="FOLDER", help="Folders (with sub-folders) and photo files."),
+    ],
+    model: Annotated[Path, typer.Option(help="Run folder of vsam-train.")],
+    out: Annotated[str, typer.Option(help="File for the predictions; - is standard output.")],
+    output_format: Annotated[
+        Format, typer.Option("--format", help="One JSON object a line, or a table.")
+    ] = Format.jsonl,
+    all_scores: Annotated[
+        bool, typer.Option("--all-scores", help="List every category and attribute.")
+    ] = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Attributes above it are listed. Default: the model's."),
+    ] = None,
+    attention: Annotated[
+        Path | None,
+        typer.Option(help="Folder for pictures of the attention over each photo."),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that ids are relative to. Default: the one given.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Photos in one forward pass.")] = 32,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that decode photos.")] = 4,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Photos with more pixels count as unreadable.")
+    ] = 100_000_000,
+    device: Annotated[Device, typer.Option()] = Device.auto,
+    precision: Annotated[Precision, typer.Option()] = Precision.fp32,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Tag every photo of a folder, in sorted order."""
+    from vsam_heatmaps.atomic import prepare_output_folder
+    from vsam_heatmaps.images import list_photos
+    from vsam_heatmaps.progress import track
+
+    listed = list_photos(photos, root=root)
+    if attention is not None:
+        prepare_output_folder(attention, ours="**/*.attention.jpg", purpose="attention pictures")
+
+    from vsam import prediction_files
+    from vsam.predictor import Predictor
+
+    predictor = Predictor.from_run(model, device=device.value, precision=precision.value)
+    limit = predictor.threshold if threshold is None else threshold
+    unreadable: list[tuple[str, str]] = []
+    with (
+        prediction_files.opened_output(out) as file,
+        track(len(listed), "predict") as bar,
+    ):
+        if output_format is Format.csv:
+            write = prediction_files.csv_writer(file, predictor.labels, all_scores=all_scores)
+        else:
+            write = prediction_files.jsonl_writer(file)
+        for tagged in predictor.predict_files(
+            listed,
+            batch_size=batch_size,
+            workers=workers,
+            max_pixels=max_pixels,
+            also=prediction_files.shrink_for_overlay if attention else None,
+        ):
+            id_, prediction = tagged.photo.id, tagged.prediction
+            if prediction is None:
+                unreadable.append((id_, tagged.error))
+                write(id_, None, tagged.error)
+            else:
+                described = prediction.describe(
+                    predictor.labels, threshold=limit, all_scores=all_scores
+                )
+                write(id_, described, "")
+                if attention is not None:
+                    prediction_files.write_attention(
+                        attention, id_, tagged.extra, prediction.attention
+                    )
+            bar.update()
+    tell_unreadable(unreadable)
+    if unreadable:
+        raise typer.Exit(EXIT_SOME_UNREADABLE)
+
+
+def run() -> None:
+    """Run `vsam-predict`."""
+    run_app(app, "vsam-predict")

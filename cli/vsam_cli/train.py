@@ -1,0 +1,158 @@
+"""`vsam-train`: labelled photos and heatmaps to a run folder."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import EXIT_CODES, make_app, print_version, run_app
+
+app = make_app(f"Train VSAM on labelled photos and their heatmaps. {EXIT_CODES}")
+
+
+class Device(StrEnum):
+    """Where the model runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Precision(StrEnum):
+    """In what arithmetic the model runs."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+# Options are None where they are not given, so that a --config file can give them; the defaults
+# live in vsam.config.TrainConfig, and the help texts name them (a test compares the two).
+@app.command()
+def train(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="CSV with the columns image, split, category, attributes. Required."),
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder that the images are relative to. Required.")
+    ] = None,
+    heatmaps: Annotated[
+        Path | None,
+        typer.Option(help="Folder of shards from vsam-heatmaps extract. Required unless λ is 0."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the run. Required.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of these options; the command line goes before it."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last whole epoch in --out.")
+    ] = False,
+    width: Annotated[
+        float | None, typer.Option(help="Factor on VGG-16's channels. [default: 1.0]")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the input in pixels. [default: 224]")
+    ] = None,
+    batch_norm: Annotated[
+        bool | None,
+        typer.Option(
+            "--batch-norm/--no-batch-norm",
+            help="Normalise after each convolution. [default: no-batch-norm]",
+        ),
+    ] = None,
+    dropout: Annotated[float | None, typer.Option(help="In the heads. [default: 0.5]")] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            help="Body region that supervises the attention: full, upper, lower, torso, a part, "
+            "or by-category. [default: by-category]"
+        ),
+    ] = None,
+    pose_weight: Annotated[
+        float | None,
+        typer.Option("--lambda", help="Weight λ of the pose; 0 trains without. [default: 10.0]"),
+    ] = None,
+    backbone_weights: Annotated[
+        str | None,
+        typer.Option(help="torchvision VGG-16 weights (.pth, .safetensors). [default: none]"),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="[default: 20]")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Photos a step and device. [default: 32]")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Peak learning rate of AdamW. [default: 0.0003]")
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="[default: 0.0001]")] = None,
+    seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
+    device: Annotated[Device | None, typer.Option(help="[default: auto]")] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="bf16 and fp16 autocast. [default: fp32]")
+    ] = None,
+    num_workers: Annotated[
+        int | None, typer.Option(help="Processes that load photos. [default: up to 4]")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Attributes above this probability are predicted. [default: 0.5]"),
+    ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Train VSAM on labelled photos and their heatmaps, matched by image id.
+
+    Exit codes: 0 done; 1 an error, told in one line; 2 wrong usage; 130 interrupted.
+    """
+    from vsam.config import resolve_config
+
+    given = {
+        "data": data,
+        "photos": photos,
+        "heatmaps": heatmaps,
+        "out": out,
+        "width": width,
+        "image_size": image_size,
+        "batch_norm": batch_norm,
+        "dropout": dropout,
+        "region": region,
+        "pose_weight": pose_weight,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "seed": seed,
+        "device": device and device.value,
+        "precision": precision and precision.value,
+        "num_workers": num_workers,
+        "threshold": threshold,
+    }
+    if backbone_weights not in (None, "none"):
+        given["backbone_weights"] = Path(str(backbone_weights))
+    settings = resolve_config(config, given)
+    if settings.pose_weight == 0 and settings.heatmaps is not None:
+        typer.echo("λ is 0: the heatmaps are not used.", err=True)
+
+    from vsam.training import train as run_train
+
+    report = run_train(settings, resume=resume, progress=True)
+    typer.echo(f"Best epoch {report.best_epoch}; the model is in {settings.out}.")
+    for name, metrics in {"validation": report.validation, "test": report.test}.items():
+        if metrics is not None:
+            typer.echo(
+                f"{name}: category accuracy {metrics.category_accuracy:.3f}, "
+                f"top 3 {metrics.category_top3:.3f}, attribute mAP {metrics.attribute_map:.3f} "
+                f"(chance {metrics.chance_map:.3f}), {metrics.photos} photos"
+            )
+
+
+def run() -> None:
+    """Run `vsam-train`."""
+    run_app(app, "vsam-train")

@@ -1,0 +1,137 @@
+"""From a decoded photo to the network's input: the one place that training and inference share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from vsam_heatmaps.errors import expected
+
+INTERPOLATIONS = ("bilinear", "nearest")
+COLOURS = ("rgb", "bgr")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a photo becomes the network's input. It belongs to a checkpoint and is saved with it.
+
+    The photo is squashed to a square, as its heatmap is. The defaults are torchvision's for VGG.
+
+    Attributes:
+        image_size: Height and width of the input in pixels.
+        interpolation: `bilinear` (with antialiasing) or `nearest` (pixel centres, as Pillow does).
+        colour: Order of the channels, `rgb` or `bgr`.
+        mean: Subtracted from each channel, in units of 0..1, in the order of `colour`.
+        std: Each channel is divided by it afterwards.
+    """
+
+    image_size: int = 224
+    interpolation: str = "bilinear"
+    colour: str = "rgb"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if self.image_size < 32 or self.image_size % 16:
+            raise expected("image_size", "a multiple of 16 pixels, 32 or more", self.image_size)
+        if self.interpolation not in INTERPOLATIONS:
+            raise expected("interpolation", f"one of {INTERPOLATIONS}", self.interpolation)
+        if self.colour not in COLOURS:
+            raise expected("colour", f"one of {COLOURS}", self.colour)
+
+    def resize(self, photo: NDArray[np.uint8], size: int | None = None) -> torch.Tensor:
+        """Squash a photo to a square.
+
+        Args:
+            photo: (H, W, 3) uint8 RGB.
+            size: Height and width in pixels; by default `image_size`.
+
+        Returns:
+            (3, size, size) uint8 RGB.
+        """
+        side = size or self.image_size
+        # (H, W, 3) -> (3, H, W), without a copy: torchvision resizes this memory layout fastest.
+        pixels = torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1)
+        mode = {
+            "bilinear": v2.InterpolationMode.BILINEAR,
+            "nearest": v2.InterpolationMode.NEAREST_EXACT,
+        }[self.interpolation]
+        return functional.resize(pixels, [side, side], interpolation=mode, antialias=True)
+
+    def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Scale pixels to the network's range.
+
+        Args:
+            pixels: (..., 3, S, S) uint8 RGB.
+
+        Returns:
+            (..., 3, S, S) float32.
+        """
+        if self.colour == "bgr":
+            pixels = pixels.flip(-3)
+        return functional.normalize(
+            functional.to_dtype(pixels, torch.float32, scale=True), list(self.mean), list(self.std)
+        )
+
+    def denormalize(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Undo `normalize`: (..., 3, S, S) float32 to uint8 RGB."""
+        mean = torch.tensor(self.mean).view(3, 1, 1)
+        std = torch.tensor(self.std).view(3, 1, 1)
+        pixels = (inputs * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
+        return pixels.flip(-3) if self.colour == "bgr" else pixels
+
+    def __call__(self, photo: NDArray[np.uint8]) -> torch.Tensor:
+        """Turn an (H, W, 3) uint8 RGB photo into (3, image_size, image_size) float32."""
+        return self.normalize(self.resize(photo))
+
+
+class PairedAugmentation:
+    """Crops, mirrors and recolours a photo, and moves its heatmap the same way.
+
+    Args:
+        size: Height and width of the results in pixels.
+        scale: Range of the share of the area that a crop keeps.
+        ratio: Range of a crop's width by its height.
+        colour: Strength of changes in brightness, contrast and saturation.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        scale: tuple[float, float] = (0.7, 1.0),
+        ratio: tuple[float, float] = (0.85, 1.18),
+        colour: float = 0.25,
+    ) -> None:
+        # Both are tv_tensors of the same side, so that one draw of the crop serves both.
+        self._geometric = v2.Compose(
+            [
+                v2.RandomResizedCrop([size, size], scale=scale, ratio=ratio, antialias=True),
+                v2.RandomHorizontalFlip(),
+            ]
+        )
+        self._photometric = v2.ColorJitter(colour, colour, colour)
+
+    def __call__(
+        self, photo: torch.Tensor, heatmap: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Augment a pair.
+
+        Args:
+            photo: (3, L, L) uint8 RGB.
+            heatmap: (R, L, L) float, over the same square.
+
+        Returns:
+            The photo, (3, size, size) uint8, and the heatmap, (R, size, size) float.
+        """
+        from torchvision import tv_tensors
+
+        moved, map_moved = self._geometric(tv_tensors.Image(photo), tv_tensors.Image(heatmap))
+        return self._photometric(moved).as_subclass(torch.Tensor), map_moved.as_subclass(
+            torch.Tensor
+        )

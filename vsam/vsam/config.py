@@ -1,0 +1,166 @@
+"""The training's configuration: one frozen dataclass, filled from a file and the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vsam_heatmaps.errors import VsamError, expected
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that determines a training run.
+
+    Attributes:
+        data: Table of labels; see `vsam_datasets.read_labels`.
+        photos: Folder that its images are relative to.
+        out: The run folder.
+        heatmaps: Folder of shards; needed unless `pose_weight` is 0.
+        width: Factor on the channels of VGG-16; 1 is the published model.
+        image_size: Height and width of the input in pixels.
+        batch_norm: Normalise after each convolution; helps training from scratch.
+        dropout: In the heads.
+        region: Which body region's map supervises the attention: a name, or `by-category`.
+        pose_weight: λ, the weight of that supervision; 0 trains without poses.
+        backbone_weights: torchvision's VGG-16 weights to start from, or none.
+        epochs: Passes over the training split.
+        batch_size: Photos a step and device.
+        lr: Peak learning rate of AdamW; it warms up over the first 5 % of the steps and falls to
+            zero along a cosine.
+        weight_decay: Of AdamW, on weights of two and more dimensions.
+        seed: Of initial weights, order, augmentation and dropout.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        precision: `fp32`, or `bf16` or `fp16` autocast.
+        num_workers: Processes that load photos; by default up to four, 0 loads in the main one.
+        threshold: Attributes above this probability are predicted.
+    """
+
+    data: Path
+    photos: Path
+    out: Path
+    heatmaps: Path | None = None
+    width: float = 1.0
+    image_size: int = 224
+    batch_norm: bool = False
+    dropout: float = 0.5
+    region: str = "by-category"
+    pose_weight: float = 10.0
+    backbone_weights: Path | None = None
+    epochs: int = 20
+    batch_size: int = 32
+    lr: float = 3e-4
+    weight_decay: float = 1e-4
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "fp32"
+    num_workers: int | None = None
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, count in {"epochs": self.epochs, "batch_size": self.batch_size}.items():
+            if count < 1:
+                raise expected(name, "at least 1", count)
+        if not self.lr > 0:
+            raise expected("lr", "positive", self.lr)
+        not_negative = {
+            "lambda": self.pose_weight,
+            "weight_decay": self.weight_decay,
+            "seed": self.seed,
+            "num_workers": self.num_workers or 0,
+        }
+        for name, value in not_negative.items():
+            if not value >= 0:
+                raise expected(name, "0 or more", value)
+        if not 0 < self.threshold < 1:
+            raise expected("threshold", "between 0 and 1", self.threshold)
+        if self.device not in DEVICES:
+            raise expected("device", f"one of {', '.join(DEVICES)}", self.device)
+        if self.precision not in PRECISIONS:
+            raise expected("precision", f"one of {', '.join(PRECISIONS)}", self.precision)
+        if self.pose_weight > 0 and self.heatmaps is None:
+            raise VsamError(
+                f"Expected `--heatmaps` to be given, because λ is {self.pose_weight}. "
+                "Make them with vsam-heatmaps extract, or train without poses with --lambda 0."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert to plain JSON values."""
+        return {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
+
+
+# What the command line calls differently, because `lambda` is a word of Python.
+_ALIASES = {"lambda": "pose_weight"}
+
+
+def resolve_config(file: Path | None, command_line: Mapping[str, Any]) -> TrainConfig:
+    """Fill a configuration: defaults, then the file, then what the command line gives.
+
+    Args:
+        file: YAML with the command line's option names (`image-size` or `image_size`).
+        command_line: Values by field name; None means not given.
+
+    Raises:
+        VsamError: If the file is missing or no YAML mapping, names an unknown option or a value of
+            another type, or a required option is given nowhere.
+    """
+    values = _read_yaml(file) if file is not None else {}
+    values |= {name: value for name, value in command_line.items() if value is not None}
+    for field in dataclasses.fields(TrainConfig):
+        if field.default is dataclasses.MISSING and field.name not in values:
+            raise VsamError(f"Expected `--{field.name}` to be given, but it is not.")
+    return TrainConfig(**values)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        loaded = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise VsamError(f"Could not read {file}: {error}.") from error
+    except yaml.YAMLError as error:
+        raise VsamError(f"{file} is no YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(loaded, dict):
+        raise VsamError(f"Expected {file} to hold options as `name: value` lines.")
+    types_of = typing.get_type_hints(TrainConfig)
+    values = {}
+    for key, value in loaded.items():
+        name = _ALIASES.get(str(key), str(key).replace("-", "_"))
+        if name not in types_of:
+            near = difflib.get_close_matches(name, types_of, n=1)
+            hint = f" Did you mean `{near[0]}`?" if near else ""
+            raise VsamError(f"{file} names the unknown option `{key}`.{hint}")
+        values[name] = _convert(file, str(key), value, types_of[name])
+    return values
+
+
+def _convert(file: Path, key: str, value: Any, wanted: Any) -> Any:
+    """Check a YAML value against a field's type; paths and whole floats are converted."""
+    options = typing.get_args(wanted) if isinstance(wanted, types.UnionType) else (wanted,)
+    if value is None or value == "none":
+        if type(None) in options:
+            return None
+    elif Path in options and isinstance(value, str):
+        return Path(value)
+    elif float in options and isinstance(value, int | float | str) and value not in (True, False):
+        try:
+            return float(value)  # YAML 1.1 takes 1e-4 for a string
+        except ValueError:
+            pass
+    elif type(value) in options:
+        return value
+    kinds = " or ".join(option.__name__ for option in options if option is not type(None))
+    raise expected(f"{key} in {file}", f"a {kinds}", repr(value))

@@ -1,0 +1,1 @@
+"""The networks: modules only. `build_vsam` assembles them."""

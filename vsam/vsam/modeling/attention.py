@@ -1,0 +1,109 @@
+"""VSAM's spatial attention: one map from three blocks, applied to the fourth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# The gated features are scaled up before they are added: the published model's constant.
+_GAIN = 20.0
+
+
+class FuseBlocks(nn.Module):
+    """Fuses the outputs of several blocks at the side of the first: 1×1 convolution and ReLU.
+
+    The published model resizes the deeper blocks (bilinear, aligned corners), concatenates all and
+    convolves. A 1×1 convolution and bilinear resizing commute, since both are linear and act on
+    different axes; so each block is convolved before it is resized, at a quarter of the work.
+
+    Args:
+        in_channels: Channels of each block, in order.
+        out_channels: Channels of the result.
+        batch_norm: Normalise before the ReLU.
+    """
+
+    def __init__(
+        self, in_channels: Sequence[int], out_channels: int, *, batch_norm: bool = False
+    ) -> None:
+        super().__init__()
+        self.in_channels = tuple(in_channels)
+        self.conv = nn.Conv2d(sum(in_channels), out_channels, kernel_size=1)
+        self.norm = nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
+
+    def forward(self, blocks: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Fuse.
+
+        Args:
+            blocks: (B, C_k, H_k, W_k) each; the first has the largest side.
+
+        Returns:
+            (B, out_channels, H_1, W_1).
+        """
+        size = blocks[0].shape[-2:]
+        weights = self.conv.weight.split(self.in_channels, dim=1)
+        fused = F.conv2d(blocks[0], weights[0], self.conv.bias)
+        for block, weight in zip(blocks[1:], weights[1:], strict=True):
+            # (B, C_k, H_k, W_k) -> (B, out, H_k, W_k) -> (B, out, H_1, W_1)
+            fused = fused + F.interpolate(
+                F.conv2d(block, weight), size=size, mode="bilinear", align_corners=True
+            )
+        return F.relu(self.norm(fused))
+
+
+class SpatialAttention(nn.Module):
+    """A map out of the mean and the maximum over channels (the spatial half of CBAM, Woo 2018)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, kernel_size=7, padding=3)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Compute the map.
+
+        Args:
+            features: (B, C, H, W).
+
+        Returns:
+            (B, 1, H, W), 0..1.
+        """
+        # (B, C, H, W) -> (B, 2, H, W)
+        summary = torch.cat(
+            [features.mean(dim=1, keepdim=True), features.amax(dim=1, keepdim=True)], dim=1
+        )
+        return torch.sigmoid(self.conv(summary))
+
+
+class AttentionBlock(nn.Module):
+    """Fuses blocks 2 to 4, attends, and adds the attended features to block 4.
+
+    Args:
+        fuse: Makes features F out of the blocks.
+        attend: Makes the map Ŝ out of F.
+    """
+
+    def __init__(self, *, fuse: FuseBlocks, attend: SpatialAttention) -> None:
+        super().__init__()
+        self.fuse = fuse
+        self.attend = attend
+
+    def forward(self, blocks: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Attend.
+
+        Args:
+            blocks: (B, C_k, H_k, W_k) each; the last has as many channels as F.
+
+        Returns:
+            The last block with the attended features added, of its own shape, and the map,
+            (B, 1, H_1, W_1), 0..1.
+        """
+        features = self.fuse(blocks)
+        attention = self.attend(features)
+        last = blocks[-1]
+        # Published: kernel 2 and the stride between the sides, so three of four pixels are skipped.
+        stride = features.shape[-1] // last.shape[-1]
+        # (B, C, H_1, W_1) -> (B, C, H_last, W_last)
+        pooled = F.avg_pool2d(features * attention, kernel_size=2, stride=stride)
+        return last + _GAIN * pooled, attention

@@ -1,0 +1,135 @@
+"""Assemble VSAM from its configuration. All sizes meet here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.models.vgg import make_layers
+
+from vsam_heatmaps.errors import VsamError, expected
+
+from .attention import AttentionBlock, FuseBlocks, SpatialAttention
+from .plan import vgg16_plan
+from .vsam import VSAM, Head
+
+_ATTENDED_BLOCKS = (2, 3, 4)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What rebuilds a model; saved with it.
+
+    Attributes:
+        categories: Number of classes K.
+        attributes: Number of attributes A.
+        image_size: Height and width of the input in pixels.
+        width: Factor on all numbers of channels; 1 is the published model.
+        batch_norm: Normalise after each convolution; helps training from scratch.
+        dropout: In the heads.
+    """
+
+    categories: int
+    attributes: int
+    image_size: int = 224
+    width: float = 1.0
+    batch_norm: bool = False
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.categories < 1:
+            raise expected("categories", "at least 1", self.categories)
+        if self.attributes < 1:
+            raise expected("attributes", "at least 1", self.attributes)
+        if not 0 <= self.dropout < 1:
+            raise expected("dropout", "from 0 to below 1", self.dropout)
+
+    @property
+    def attention_side(self) -> int:
+        """Height and width of the attention map in pixels."""
+        return vgg16_plan(self.width).side(_ATTENDED_BLOCKS[0], self.image_size)
+
+
+def build_vsam(config: ModelConfig) -> VSAM:
+    """Build a model with fresh weights (He initialisation, as torchvision's VGG)."""
+    plan = vgg16_plan(config.width)
+    layers: list[str | int] = []
+    for block in plan.blocks:
+        layers += [*block, "M"]
+
+    def head(outputs: int) -> Head:
+        return Head(
+            plan.channels(5),
+            plan.head_channels,
+            outputs,
+            dropout=config.dropout,
+            batch_norm=config.batch_norm,
+        )
+
+    model = VSAM(
+        features=make_layers(layers, batch_norm=config.batch_norm),
+        attention=AttentionBlock(
+            fuse=FuseBlocks(
+                [plan.channels(block) for block in _ATTENDED_BLOCKS],
+                plan.attention_channels,
+                batch_norm=config.batch_norm,
+            ),
+            attend=SpatialAttention(),
+        ),
+        category_head=head(config.categories),
+        attribute_head=head(config.attributes),
+    )
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0, 0.01)
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    return model
+
+
+def load_backbone(model: VSAM, path: Path) -> None:
+    """Load torchvision's VGG-16 weights into the convolution blocks.
+
+    Args:
+        model: Of width 1; with batch normalisation for `vgg16_bn` weights.
+        path: A `.safetensors` file, or a `.pth` state dict, which is read without running code.
+
+    Raises:
+        VsamError: If the file is missing, is no state dict, or names or shapes differ.
+    """
+    if not path.is_file():
+        raise VsamError(f"Expected `--backbone-weights` to be a file, but {path} is not there.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        given = {
+            name.removeprefix("features."): tensor
+            for name, tensor in state.items()
+            if name.startswith("features.")
+        }
+    except Exception as error:  # torch raises many types for a file that is not its own
+        reason = str(error).splitlines()[0]
+        raise VsamError(f"Could not read weights from {path}: {reason}") from error
+    wanted = model.features.state_dict()
+    missing = sorted(set(wanted) - set(given))
+    if missing:
+        raise VsamError(
+            f"Expected {path} to hold torchvision's VGG-16 state dict, but it lacks "
+            f"features.{missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}. "
+            "vgg16_bn weights need --batch-norm, vgg16 weights must not have it."
+        )
+    for name, tensor in wanted.items():
+        if given[name].shape != tensor.shape:
+            raise VsamError(
+                f"Expected features.{name} in {path} to be of shape {tuple(tensor.shape)}, but got "
+                f"{tuple(given[name].shape)}. Torchvision's weights need --width 1."
+            )
+    model.features.load_state_dict({name: given[name] for name in wanted})

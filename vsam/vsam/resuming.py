@@ -1,0 +1,74 @@
+"""What a run needs to go on after an interruption, and which of its epochs was the best."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import run_folder
+from .evaluation import Metrics
+from .modeling.vsam import VSAM
+
+
+class Best:
+    """Remembers the best epoch: the highest sum of category accuracy and attribute mAP."""
+
+    def __init__(self) -> None:
+        self.epoch, self.score = -1, -math.inf
+        self.metrics: dict[str, Any] = {}
+
+    def update(self, epoch: int, metrics: Metrics | None) -> bool:
+        """Take note of an epoch; say whether it is the best so far."""
+        if metrics is None:
+            self.epoch = epoch  # without validation the last epoch counts
+            return True
+        known = (metrics.category_accuracy, metrics.attribute_map)
+        score = sum(value for value in known if not math.isnan(value))
+        if score <= self.score:
+            return False
+        self.epoch, self.score, self.metrics = epoch, score, asdict(metrics)
+        return True
+
+
+def save_last(out: Path, model: VSAM, optimizer: Any, epoch: int, best: Best) -> None:
+    """Save what resuming needs, as one file: it is whole, or it is the epoch before."""
+    state = optimizer.state_dict()
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for index, values in state["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+    run_folder.save_tensors(
+        out / run_folder.LAST,
+        tensors,
+        {
+            "format_version": str(run_folder.FORMAT_VERSION),
+            "epoch": str(epoch + 1),
+            "best": json.dumps(vars(best)),
+        },
+    )
+
+
+def load_last(out: Path, model: VSAM, optimizer: torch.optim.Optimizer) -> tuple[int, Best]:
+    """Load what `save_last` saved; give the number of finished epochs and the best so far."""
+    path = out / run_folder.LAST
+    tensors, metadata = run_folder.load_tensors(path)
+    weights: dict[str, torch.Tensor] = {}
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "model":
+            weights[rest] = tensor
+        else:
+            index, _, field = rest.partition(".")
+            moments.setdefault(int(index), {})[field] = tensor
+    run_folder.load_weights(model, weights, path)
+    state = optimizer.state_dict()
+    state["state"] = moments
+    optimizer.load_state_dict(state)
+    best = Best()
+    vars(best).update(json.loads(metadata["best"]))
+    return int(metadata["epoch"]), best

@@ -1,0 +1,352 @@
+"""Train VSAM on image-heatmap pairs. `train` reads from top to bottom."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import nn
+from torch.utils.data import DataLoader, RandomSampler
+
+from vsam_datasets.pairs import BY_CATEGORY, Pair, PairDataset, collate, match_heatmaps
+from vsam_datasets.preprocessing import Preprocessing
+from vsam_datasets.tables import SPLITS, LabelTable, count_labels, read_labels
+from vsam_heatmaps.atomic import prepare_output_folder
+from vsam_heatmaps.errors import VsamError, expected
+from vsam_heatmaps.landmarks import PARTS, REGIONS
+from vsam_heatmaps.progress import track
+from vsam_heatmaps.shards import Shards
+
+from . import run_folder
+from .config import TrainConfig
+from .evaluation import Metrics, compute_metrics
+from .losses import LossTerms, VsamLoss, inverse_frequency_weights
+from .modeling.build import ModelConfig, build_vsam, load_backbone
+from .resuming import Best, load_last, save_last
+from .run_folder import Labels
+from .tracking import Tracker
+
+_log = logging.getLogger("vsam")
+
+_WARMUP_SHARE = 0.05
+_MAX_GRADIENT_NORM = 5.0
+_MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a training run achieved.
+
+    Attributes:
+        best_epoch: The epoch, from 1, whose weights are in `model.safetensors`.
+        validation: Its metrics; None without a validation split.
+        test: Its metrics on the test split; None without one.
+    """
+
+    best_epoch: int
+    validation: Metrics | None
+    test: Metrics | None
+
+
+def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) -> TrainReport:
+    """Train a model and leave a run folder.
+
+    Each epoch draws its randomness from the seed and its own number alone, so a resumed run
+    continues exactly as the undisturbed one would have.
+
+    Args:
+        config: See `TrainConfig`.
+        resume: Go on from the last whole epoch in `config.out`.
+        progress: Show progress on stderr.
+
+    Raises:
+        VsamError: If labels, photos, heatmaps, weights or the folder are not as expected, a photo
+            can't be read, or the loss stops being finite.
+    """
+    table = read_labels(config.data, config.photos)
+    shards = _open_shards(config, table)
+    labels = Labels(table.categories or ("unknown",), table.attributes or ("none",))
+    preprocessing = Preprocessing(image_size=config.image_size)
+    model_config = ModelConfig(
+        categories=len(labels.categories),
+        attributes=len(labels.attributes),
+        image_size=config.image_size,
+        width=config.width,
+        batch_norm=config.batch_norm,
+        dropout=config.dropout,
+    )
+    _prepare_run_folder(config, resume)
+
+    accelerator = _make_accelerator(config)
+    set_seed(config.seed)
+    model = build_vsam(model_config)
+    if config.backbone_weights is not None:
+        load_backbone(model, config.backbone_weights)
+    model = model.to(memory_format=torch.channels_last)
+    optimizer = _make_optimizer(model, config)
+    start, best = 0, Best()
+    if resume:
+        start, best = load_last(config.out, model, optimizer)
+    datasets = {
+        split: PairDataset(
+            rows,
+            config.photos,
+            categories=labels.categories,
+            attributes=labels.attributes,
+            preprocessing=preprocessing,
+            map_side=model_config.attention_side,
+            shards=shards,
+            region=config.region,
+            augment=split == "train",
+            seed=config.seed,
+        )
+        for split in SPLITS
+        if (rows := table.split(split))
+    }
+    counts = count_labels(table.split("train"))[0]
+    weights = inverse_frequency_weights([counts[name] for name in labels.categories])
+    criterion = VsamLoss(class_weights=weights, pose_weight=config.pose_weight)
+    network, optimizer, criterion = accelerator.prepare(model, optimizer, criterion)
+    loaders = {
+        split: accelerator.prepare(_make_loader(dataset, config, shuffle=split == "train"))
+        for split, dataset in datasets.items()
+    }
+    if accelerator.is_main_process:
+        run_folder.save_description(
+            config.out,
+            config=model_config,
+            preprocessing=preprocessing,
+            labels=labels,
+            threshold=config.threshold,
+            training=config.to_json(),
+        )
+    steps = len(loaders["train"])
+    with Tracker(config.out, start, enabled=accelerator.is_main_process) as tracker:
+        for epoch in range(start, config.epochs):
+            set_seed(config.seed + 1_000_003 * (epoch + 1))
+            began = time.monotonic()
+            terms = _train_epoch(
+                epoch,
+                config,
+                accelerator,
+                network,
+                optimizer,
+                criterion,
+                loaders["train"],
+                progress,
+            )
+            facts: dict[str, Any] = {"epoch": epoch + 1, "lr": _lr(config, steps, epoch, steps - 1)}
+            facts |= {f"train_{name}": value for name, value in terms.items()}
+            validation = None
+            if "val" in datasets:
+                validation = evaluate(accelerator, network, loaders["val"])
+                facts |= {f"val_{name}": value for name, value in asdict(validation).items()}
+            facts["seconds"] = round(time.monotonic() - began, 2)
+            if accelerator.is_main_process:
+                if best.update(epoch, validation):
+                    run_folder.save_tensors(
+                        config.out / run_folder.WEIGHTS,
+                        model.state_dict(),
+                        {"epoch": str(epoch + 1)},
+                    )
+                save_last(config.out, model, optimizer, epoch, best)
+                tracker.epoch(facts, progress=progress)
+                if "val" in datasets:
+                    tracker.attention(model, datasets["val"], preprocessing, epoch + 1)
+            accelerator.wait_for_everyone()
+        checkpoint = run_folder.load_checkpoint(config.out)
+        model.load_state_dict(checkpoint.model.state_dict())
+        test = evaluate(accelerator, network, loaders["test"]) if "test" in datasets else None
+        if test is not None and accelerator.is_main_process:
+            tracker.epoch(
+                {"epoch": best.epoch + 1}
+                | {f"test_{name}": value for name, value in asdict(test).items()},
+                progress=progress,
+            )
+    validation = Metrics(**best.metrics) if best.metrics else None
+    return TrainReport(best.epoch + 1, validation, test)
+
+
+def _train_epoch(
+    epoch: int,
+    config: TrainConfig,
+    accelerator: Accelerator,
+    network: nn.Module,
+    optimizer: Any,
+    criterion: VsamLoss,
+    loader: Any,
+    progress: bool,
+) -> dict[str, float]:
+    """Run one epoch; give the mean of each loss term."""
+    network.train()
+    loader.dataset.epoch = epoch
+    sums, seen = torch.zeros(4), 0
+    steps = len(loader)
+    shown = progress and accelerator.is_main_process
+    with track(len(loader.dataset), f"epoch {epoch + 1}/{config.epochs}", shown=shown) as bar:
+        for step, batch in enumerate(_checked(loader)):
+            for group in optimizer.param_groups:
+                group["lr"] = _lr(config, steps, epoch, step)
+            output = network(batch["image"].contiguous(memory_format=torch.channels_last))
+            terms: LossTerms = criterion(
+                output,
+                category=batch["category"],
+                attributes=batch["attributes"],
+                heatmap=batch["heatmap"],
+                has_pose=batch["has_pose"],
+            )
+            if not terms.total.isfinite():
+                raise VsamError(
+                    f"The loss became {float(terms.total)} in epoch {epoch + 1}, step {step + 1}. "
+                    "The last whole epoch is kept; try a lower --lr, or --batch-norm."
+                )
+            accelerator.backward(terms.total)
+            accelerator.clip_grad_norm_(network.parameters(), _MAX_GRADIENT_NORM)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            count = len(batch["index"])
+            sums += torch.stack([term.detach().float().cpu() for term in terms]) * count
+            seen += count
+            means = dict(zip(LossTerms._fields, (sums / seen).tolist(), strict=True))
+            bar.update(count * accelerator.num_processes, **means)
+    return means
+
+
+@torch.inference_mode()
+def evaluate(accelerator: Accelerator, network: nn.Module, loader: Any) -> Metrics:
+    """Compute the metrics of a model on a loader of pairs."""
+    network.eval()
+    parts: list[list[torch.Tensor]] = [[], [], [], []]
+    for batch in _checked(loader):
+        output = network(batch["image"].contiguous(memory_format=torch.channels_last))
+        gathered = accelerator.gather_for_metrics(
+            (
+                output.category_logits.float(),
+                output.attribute_logits.float().sigmoid(),
+                batch["category"],
+                batch["attributes"],
+            )
+        )
+        for part, tensor in zip(parts, gathered, strict=True):
+            part.append(tensor.cpu())
+    return compute_metrics(*(torch.cat(part) for part in parts))
+
+
+def _checked(loader: Any) -> Iterator[Pair]:
+    """Pass batches on; stop at the first photo that could not be read."""
+    for batch in loader:
+        if "error" in batch:
+            raise VsamError(
+                f"Could not read {batch['error']}. Mend the photo, or take its line out of --data."
+            )
+        yield batch
+
+
+def _lr(config: TrainConfig, steps: int, epoch: int, step: int) -> float:
+    """Learning rate of a step: a linear warm-up, then a cosine to zero. A function, not a state."""
+    done, total = epoch * steps + step, config.epochs * steps
+    warmup = max(1, round(total * _WARMUP_SHARE))
+    if done < warmup:
+        return config.lr * (done + 1) / warmup
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(1, total - warmup)))
+
+
+def _make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """Make AdamW; biases and normalisation are not decayed."""
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def _make_loader(dataset: PairDataset, config: TrainConfig, *, shuffle: bool) -> DataLoader[Pair]:
+    workers = config.num_workers
+    return DataLoader(
+        dataset,
+        batch_size=config.batch_size,
+        sampler=RandomSampler(dataset) if shuffle else None,
+        num_workers=min(4, os.cpu_count() or 1) if workers is None else workers,
+        collate_fn=collate,
+        # A last batch of one photo has no variance to normalise with.
+        drop_last=shuffle and len(dataset) > 1 and len(dataset) % config.batch_size == 1,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _make_accelerator(config: TrainConfig) -> Accelerator:
+    available = {
+        "auto": True,
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available[config.device]:
+        raise VsamError(
+            f"Expected `--device` to be there, but this machine has no {config.device}."
+        )
+    return Accelerator(
+        cpu=config.device == "cpu", mixed_precision=_MIXED_PRECISION[config.precision]
+    )
+
+
+def _open_shards(config: TrainConfig, table: LabelTable) -> Shards | None:
+    """Open the heatmaps and tell how they match the photos."""
+    if config.heatmaps is None or config.pose_weight == 0:
+        return None
+    shards = Shards(config.heatmaps)
+    known = (BY_CATEGORY, *PARTS, *REGIONS)
+    if config.region not in known:
+        raise expected("--region", f"one of {', '.join(known)}", repr(config.region))
+    match = match_heatmaps(table.rows, shards)
+    # Composing one region says at once whether these shards' channels allow it.
+    shards[shards.ids[0]].region("full" if config.region == BY_CATEGORY else config.region)
+    _log.info(
+        "%d photos have a heatmap, %d have no pose, %d are not in the shards; "
+        "%d maps belong to no labelled photo.",
+        match.with_map,
+        match.without_pose,
+        match.without_record,
+        match.maps_without_photo,
+    )
+    if not match_heatmaps(table.split("train"), shards).with_map:
+        raise VsamError(
+            f"Expected {config.heatmaps} to hold a pose for photos of the training split, but it "
+            "holds none. Extract them, or train without poses with --lambda 0."
+        )
+    return shards
+
+
+def _prepare_run_folder(config: TrainConfig, resume: bool) -> None:
+    last = config.out / run_folder.LAST
+    if resume:
+        if not last.is_file():
+            raise VsamError(
+                f"Expected {config.out} to hold a run to resume, but {last} is missing."
+            )
+        before = json.loads((config.out / run_folder.CONFIG).read_text())["training"]
+        # Where things lie, how they run and how long is the user's to change; the rest is the run.
+        free = ("data", "photos", "heatmaps", "out", "device", "num_workers", "epochs")
+        for name, value in config.to_json().items():
+            if name not in free and before.get(name) != value:
+                raise VsamError(
+                    f"Expected `{name}` to be {before.get(name)!r}, as in the run to resume, "
+                    f"but got {value!r}."
+                )
+        return
+    prepare_output_folder(config.out, ours=run_folder.CONFIG, purpose="a run")
+    if last.exists():
+        raise VsamError(
+            f"Expected {config.out} to be free, but it holds a run already. "
+            "Go on with --resume, or name another folder."
+        )
