@@ -134,8 +134,9 @@ def train(
         "num_workers": num_workers,
         "threshold": threshold,
     }
-    if backbone_weights not in (None, "none"):
-        given["backbone_weights"] = Path(str(backbone_weights))
+    if backbone_weights is not None:
+        none = backbone_weights == "none"
+        given["backbone_weights"] = backbone_weights if none else Path(backbone_weights)
     settings = resolve_config(config, given)
     if settings.pose_weight == 0 and settings.heatmaps is not None:
         typer.echo("λ is 0: the heatmaps are not used.", err=True)

@@ -55,13 +55,17 @@ class Preprocessing:
             (3, size, size) uint8 RGB.
         """
         side = size or self.image_size
+        if self.interpolation == "nearest":
+            rows, columns = (_nearest(extent, side) for extent in photo.shape[:2])
+            return torch.from_numpy(photo[rows[:, None], columns]).permute(2, 0, 1)
         # (H, W, 3) -> (3, H, W), without a copy: torchvision resizes this memory layout fastest.
         pixels = torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1)
-        mode = {
-            "bilinear": v2.InterpolationMode.BILINEAR,
-            "nearest": v2.InterpolationMode.NEAREST_EXACT,
-        }[self.interpolation]
-        return functional.resize(pixels, [side, side], interpolation=mode, antialias=True)
+        return functional.resize(
+            pixels,
+            [side, side],
+            interpolation=v2.InterpolationMode.BILINEAR,
+            antialias=True,
+        )
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """Scale pixels to the network's range.
@@ -88,6 +92,17 @@ class Preprocessing:
     def __call__(self, photo: NDArray[np.uint8]) -> torch.Tensor:
         """Turn an (H, W, 3) uint8 RGB photo into (3, image_size, image_size) float32."""
         return self.normalize(self.resize(photo))
+
+
+def _nearest(extent: int, side: int) -> NDArray[np.int64]:
+    """Pick the pixels of one axis as Pillow does, (side,).
+
+    Where a centre falls between two pixels, which happens in every photo whose side is a multiple
+    of 64, rounding decides: torch's `nearest-exact` goes another way. Pillow adds up the steps.
+    """
+    step = extent / side
+    centres = np.add.accumulate([0.5 * step] + [step] * (side - 1))
+    return np.minimum(centres.astype(np.int64), extent - 1)
 
 
 class PairedAugmentation:

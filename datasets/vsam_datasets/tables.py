@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -67,7 +68,7 @@ def read_labels(path: Path, photos: Path | None = None) -> LabelTable:
             listed twice or is not there, or no row is for training. Lines are named.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")  # read_text would change quoted line ends
     except UnicodeDecodeError as error:
         raise VsamError(
             f"Expected {path} to be UTF-8 text, but byte {error.start} is not."
@@ -83,7 +84,7 @@ def read_labels(path: Path, photos: Path | None = None) -> LabelTable:
         )
     rows: list[LabelRow] = []
     first_line: dict[str, int] = {}
-    for record in reader:
+    for record in _records(path, reader):
         where = f"{path}, line {reader.line_num}"
         image, split = record["image"], record["split"].strip()
         if not image:
@@ -104,6 +105,13 @@ def read_labels(path: Path, photos: Path | None = None) -> LabelTable:
             f"Expected {path} to have rows with the split train, but none of its {len(rows)} has."
         )
     return LabelTable(tuple(rows))
+
+
+def _records(path: Path, reader: csv.DictReader[str]) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:  # an open quote makes one field of the rest of the file
+        raise VsamError(f"{path}, after line {reader.line_num}: {error}.") from error
 
 
 def _require_photos(path: Path, rows: list[LabelRow], photos: Path) -> None:

@@ -166,7 +166,7 @@ def _extract(
         writer,
     ):
         for photo, record in _in_order(photos, old, submit, workers):
-            if record is None:
+            if record is None or (old is not None and _still_unreadable(old, record)):
                 assert old is not None
                 report.unchanged += 1
                 status, reason = old.status(photo.id), ""
@@ -183,6 +183,16 @@ def _extract(
                 report.unreadable.append((photo.id, reason))
             bar.update()
     return report
+
+
+def _still_unreadable(old: Shards, record: Record) -> bool:
+    """Whether a file that has no contents to compare could not be read before, for one reason."""
+    return (
+        record.status is Status.UNREADABLE
+        and record.id in old
+        and record.sha256 == old.sha256(record.id)
+        and record.reason == old[record.id].reason
+    )
 
 
 _Task = list[tuple[Photo, bytes | None]]
@@ -224,7 +234,12 @@ class _ShardWriter:
 
     def __init__(self, out: Path, info: ShardInfo, shard_size: int, old: Shards | None) -> None:
         self._out, self._info, self._shard_size = out, info, shard_size
-        last = old.files[-1].stem.rpartition("-")[2] if old else "-1"
+        last = old.files[-1].stem.removeprefix("shard-") if old else "-1"
+        if old and not last.isdecimal():
+            raise VsamError(
+                f"Expected the last shard in {out} to have a number for a name, but it is "
+                f"{old.files[-1].name}, so that a newer one can't follow. Rename it."
+            )
         self._number = int(last) + 1
         self._records: list[Record] = []
 

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +21,7 @@ EXTENSIONS = frozenset(
 MAX_PIXELS = 100_000_000
 """Photos with more pixels are refused before they are decoded: 300 MB as RGB are enough."""
 
-# EXIF orientation (TIFF 6.0, tag 274) -> quarter turns anticlockwise, after mirroring left-right.
-_ORIENTATION_TAG = 274
-_TURNS = {1: (False, 0), 2: (True, 0), 3: (False, 2), 4: (True, 2)}
-_TURNS |= {5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}
+_DAMAGED = "it is truncated, damaged or of an unsupported kind"
 
 
 @dataclass(frozen=True)
@@ -144,8 +140,9 @@ def decode_photo(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
     try:
         with Image.open(io.BytesIO(data)) as header:
             width, height = header.size
-            alpha = "A" in header.getbands() or "transparency" in header.info
-            orientation = header.getexif().get(_ORIENTATION_TAG, 1) if alpha else 1
+            transparent = "A" in header.getbands() or "transparency" in header.info
+            # Pillow cuts 16-bit grey off at 255: OpenCV then, without the one transparent grey.
+            transparent = transparent and not header.mode.startswith("I")
     except Image.DecompressionBombError as error:
         raise UnreadablePhotoError("it has more than 178 megapixels") from error
     except Exception as error:  # Pillow's plugins raise whatever a damaged header leads them to
@@ -154,30 +151,30 @@ def decode_photo(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
         raise UnreadablePhotoError(
             f"it has {width} x {height} pixels, more than the limit of {max_pixels} (--max-pixels)"
         )
+    if transparent:
+        return _decode_over_white(data)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    flags = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_COLOR_RGB
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         raise UnreadablePhotoError(f"OpenCV can't decode it: {error.err}") from error
     if image is None:
-        raise UnreadablePhotoError("it is truncated, damaged or of an unsupported kind")
-    return _flatten(image, orientation) if alpha else np.asarray(image, np.uint8)
+        raise UnreadablePhotoError(_DAMAGED)
+    return np.asarray(image, np.uint8)
 
 
-def _flatten(image: NDArray[Any], orientation: int) -> NDArray[np.uint8]:
-    """Lay an undecorated BGRA image of any depth over white, and turn it upright."""
-    import cv2
+def _decode_over_white(data: bytes) -> NDArray[np.uint8]:
+    """Decode an image with transparency, lay it over white and turn it upright.
 
-    scale = {np.uint8: 255, np.uint16: 65535}.get(image.dtype.type, 1)
-    pixels = image.astype(np.float32) / scale
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]  # (H, W) -> (H, W, 1)
-    if pixels.shape[2] in (2, 4):
-        opacity = pixels[..., -1:]
-        pixels = pixels[..., :-1] * opacity + (1 - opacity)
-    if pixels.shape[2] == 1:
-        pixels = pixels.repeat(3, axis=2)  # (H, W, 1) -> (H, W, 3)
-    rgb = cv2.cvtColor(np.rint(pixels * 255).astype(np.uint8), cv2.COLOR_BGR2RGB)
-    mirrored, turns = _TURNS.get(orientation, (False, 0))
-    return np.ascontiguousarray(np.rot90(rgb[:, ::-1] if mirrored else rgb, turns))
+    With Pillow: what OpenCV makes of transparency differs by format. Of TIFF it multiplies colours
+    by their opacity, of grey PNG it drops it, and EXIF rotation it leaves out for some.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGBA")
+    except Exception as error:  # as above
+        raise UnreadablePhotoError(_DAMAGED) from error
+    white = Image.new("RGBA", upright.size, "white")
+    return np.array(Image.alpha_composite(white, upright).convert("RGB"))

@@ -178,12 +178,21 @@ def write_picture(out: Path, picture: Image) -> None:
     """Write an RGB picture atomically; the extension chooses the format.
 
     Raises:
-        VsamError: If the extension is unknown, or the file can't be written.
+        VsamError: If the extension is unknown, the picture is too large for the format, or the
+            file can't be written.
     """
     import cv2
 
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise VsamError(f"Expected `{out}` to end in .png, .jpg or .webp.")
-    done, data = cv2.imencode(out.suffix.lower(), picture[..., ::-1])
-    assert done
+    try:
+        done, data = cv2.imencode(out.suffix.lower(), picture[..., ::-1])
+    except cv2.error:  # the formats have limits: WebP 16383 pixels a side, JPEG 65500
+        done = False
+    if not done:
+        height, width = picture.shape[:2]
+        raise VsamError(
+            f"Could not write {out}: {width} x {height} pixels are too many for this format. "
+            "Show fewer photos, or write a .png."
+        )
     write_bytes(out, data.tobytes())

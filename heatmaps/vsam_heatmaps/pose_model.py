@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .atomic import write_bytes
-from .errors import VsamError
+from .errors import VsamError, explain_os_error
 
 _WHEEL = "mediapipe==0.10.21"
 _FILE_NAME = "pose_landmarker_full-0.10.21.task"
@@ -75,7 +75,10 @@ def find_pose_model(path: Path | None = None) -> PoseModel:
     if path is not None:
         if not path.is_file():
             raise VsamError(f"Expected `--pose-model` to be a .task file, but {path} is not there.")
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise explain_os_error(error, f"read {path}") from error
         _check_bundle(data, path)
         return PoseModel(path, hashlib.sha256(data).hexdigest())
 

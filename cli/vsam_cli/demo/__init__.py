@@ -1,0 +1,1 @@
+"""The demonstration: the whole path on drawn mannequins, with a report."""

@@ -1,0 +1,67 @@
+"""`vsam`: the commands beside the three main ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import EXIT_CODES, make_app, print_version, run_app
+
+app = make_app(f"Fashion tagging with pose-supervised attention. {EXIT_CODES}")
+data_app = make_app("Make data sets.")
+app.add_typer(data_app, name="data")
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Hold the options of all sub-commands."""
+
+
+@data_app.callback()
+def data() -> None:
+    """Make data sets."""
+
+
+@data_app.command()
+def mannequins(
+    out: Annotated[Path, typer.Argument(help="Folder for photos, labels.csv and joints.csv.")],
+    count: Annotated[int, typer.Option(help="How many to draw.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Another seed draws other mannequins.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes. Default: one for each core.")
+    ] = None,
+) -> None:
+    """Draw people with garments: photos, labels and the true joints."""
+    from vsam_datasets.mannequins import write_mannequins
+
+    write_mannequins(out, count=count, seed=seed, workers=workers)
+    typer.echo(f"{count} mannequins are in {out}: photos/, labels.csv, joints.csv.")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that it makes.")] = Path("demo"),
+    count: Annotated[int, typer.Option(min=50, help="Mannequins to draw.")] = 1000,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 12,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Run the whole path on drawn mannequins and write a report: draw, extract, train, predict."""
+    from .demo.pipeline import DemoOptions, run_demo
+
+    result = run_demo(DemoOptions(out=out, count=count, epochs=epochs, seed=seed))
+    typer.echo(
+        f"Category accuracy on {result.photos} unseen mannequins: {result.accuracy:.3f}; "
+        f"the report is {result.report}, the picture {result.sheet}."
+    )
+
+
+def run() -> None:
+    """Run `vsam`."""
+    run_app(app, "vsam")

@@ -1,0 +1,35 @@
+"""The embedded data set: drawn people in garments, with labels and true joint positions.
+
+`draw_mannequin` draws one photo, `write_mannequins` a folder of them. The names are resolved on
+first use, so that importing the package does not import OpenCV.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .drawing import Mannequin, draw_mannequin
+    from .outfit import ATTRIBUTES, CATEGORIES
+    from .writing import write_mannequins
+
+__all__ = ["ATTRIBUTES", "CATEGORIES", "Mannequin", "draw_mannequin", "write_mannequins"]
+
+_HOMES = {
+    "ATTRIBUTES": "outfit",
+    "CATEGORIES": "outfit",
+    "Mannequin": "drawing",
+    "draw_mannequin": "drawing",
+    "write_mannequins": "writing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
