@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from typing import Any
 
@@ -44,6 +46,7 @@ def run_app(app: typer.Typer, name: str) -> None:
     # Threads of torch that wait must sleep, not spin: beside a second busy process (a loader, a
     # browser) spinning made a training step several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _keep_interrupts()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("absl", "urllib3", "httpx", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -55,6 +58,24 @@ def run_app(app: typer.Typer, name: str) -> None:
     except BrokenPipeError:  # the reader of our output is gone: `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _keep_interrupts() -> None:
+    """Make Ctrl-C end the command even where Python would drop it.
+
+    What is raised in a finalizer or in a weak reference's callback is printed and forgotten. torch
+    runs many of them while it trains, and a Ctrl-C was seen to be lost in one.
+    """
+    otherwise, main = sys.unraisablehook, threading.get_ident()
+
+    def interrupt_again(unraisable: Any) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            # Later and from another thread: raised here it would be dropped once more.
+            threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)).start()
+        else:
+            otherwise(unraisable)
+
+    sys.unraisablehook = interrupt_again
 
 
 def _run(app: typer.Typer, name: str) -> int:

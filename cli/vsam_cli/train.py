@@ -82,6 +82,10 @@ def train(
         str | None,
         typer.Option(help="torchvision VGG-16 weights (.pth, .safetensors). [default: none]"),
     ] = None,
+    min_crop: Annotated[
+        float | None,
+        typer.Option(help="Smallest share of a photo that random crops keep. [default: 0.7]"),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="[default: 20]")] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Photos a step and device. [default: 32]")
@@ -124,6 +128,7 @@ def train(
         "dropout": dropout,
         "region": region,
         "pose_weight": pose_weight,
+        "min_crop": min_crop,
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,

@@ -106,6 +106,7 @@ class PairDataset(Dataset[Pair]):
         region: Which region's map supervises: a name, or `by-category` for the region that the
             photo's category covers.
         augment: Crop, mirror and recolour at random.
+        min_crop: Smallest share of the area that a crop keeps; 1 never crops.
         seed: Of the augmentation.
     """
 
@@ -121,6 +122,7 @@ class PairDataset(Dataset[Pair]):
         shards: Shards | None = None,
         region: str = BY_CATEGORY,
         augment: bool = False,
+        min_crop: float = 0.7,
         seed: int = 0,
     ) -> None:
         self.rows = tuple(rows)
@@ -131,7 +133,7 @@ class PairDataset(Dataset[Pair]):
         self._preprocessing, self._map_side, self._seed = preprocessing, map_side, seed
         size = preprocessing.image_size
         self._load_side = round(size * _AUGMENTATION_MARGIN) if augment else size
-        self._augmentation = PairedAugmentation(size) if augment else None
+        self._augmentation = PairedAugmentation(size, scale=(min_crop, 1.0)) if augment else None
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -105,6 +105,10 @@ def _check_bundle(data: bytes, path: Path) -> None:
         raise VsamError(
             f"Expected {path} to be a MediaPipe .task bundle, but it is no zip file."
         ) from error
+    except Exception as error:  # zipfile and the decompressors raise whatever damage leads them to
+        raise VsamError(
+            f"Expected {path} to be a MediaPipe .task bundle, but it is damaged ({error})."
+        ) from error
     if missing or damaged:
         what = f"it lacks {', '.join(sorted(missing))}" if missing else f"{damaged} is damaged"
         raise VsamError(f"Expected {path} to be a pose landmarker bundle, but {what}.")
@@ -163,10 +167,17 @@ def _with_normalization(data: bytes, network: _Network) -> bytes:
     MediaPipe's own metadata writer does the same, but fails to import in 1.2.2; its generated
     flatbuffer classes work.
     """
-    import flatbuffers
     import numpy as np
-    from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata_fb
-    from mediapipe.tasks.metadata import schema_py_generated as tflite_fb
+
+    try:
+        import flatbuffers
+        from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata_fb
+        from mediapipe.tasks.metadata import schema_py_generated as tflite_fb
+    except ImportError as error:
+        raise VsamError(
+            f"Could not assemble the pose model ({error}). "
+            "Install what it needs with: pip install 'vsam[extract]'."
+        ) from error
 
     options = metadata_fb.NormalizationOptionsT()
     options.mean, options.std = [network.mean], [network.std]

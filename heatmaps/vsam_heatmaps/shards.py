@@ -122,16 +122,18 @@ def write_shard(path: Path, info: ShardInfo, records: Sequence[Record]) -> None:
             raise expected(
                 f"heatmaps of {record.id}", f"of shape {shape[1:]}", record.heatmaps.shape
             )
-    text = h5py.string_dtype("utf-8")
     with replacing(path) as temporary:
         # The file is made in memory: what HDF5 does after a failed write (a full disk) may crash
-        # the process, and a plain write fails cleanly.
-        with h5py.File(temporary.name, "w", driver="core", backing_store=False) as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["format_version"] = FORMAT_VERSION
-            file.attrs["tool_version"] = __version__
-            for name, value in asdict(info).items():
-                file.attrs[name] = json.dumps(value) if name == "channels" else value
+        # the process, and a plain write fails cleanly. Version 1.10 of HDF5's format is the first
+        # with checksums in what describes the data, too.
+        with h5py.File(
+            temporary.name, "w", driver="core", backing_store=False, libver="v110"
+        ) as file:
+            attributes: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
+            attributes |= {"tool_version": __version__, **asdict(info)}
+            attributes["channels"] = json.dumps(info.channels)
+            for name, value in attributes.items():
+                file.attrs[name] = _fixed([value])[0] if isinstance(value, str) else value
             common: dict[str, Any] = {"fletcher32": True, "track_times": False}
             file.create_dataset(
                 "heatmaps",
@@ -152,7 +154,7 @@ def write_shard(path: Path, info: ShardInfo, records: Sequence[Record]) -> None:
                 "id": [record.id for record in records],
                 "reason": [record.reason for record in records],
             }.items():
-                file.create_dataset(name, data=strings, dtype=text, track_times=False)
+                file.create_dataset(name, data=_fixed(strings), chunks=(len(records),), **common)
             file.flush()
             image = file.id.get_file_image()
         temporary.write_bytes(image)
@@ -300,6 +302,14 @@ def no_keypoints() -> NDArray[np.float32]:
     return np.full((len(LANDMARKS), 4), np.nan, np.float32)
 
 
+def _fixed(strings: Sequence[str]) -> NDArray[Any]:
+    """Encode strings to one length: HDF5 keeps others where no checksum covers them."""
+    import h5py
+
+    encoded = [string.encode() for string in strings]
+    return np.array(encoded, h5py.string_dtype("utf-8", max(1, *map(len, encoded))))
+
+
 def _opened(path: Path) -> Any:
     import h5py
     import hdf5plugin  # noqa: F401  registers the Zstandard filter
@@ -330,7 +340,10 @@ def _damaged(path: Path, error: BaseException) -> VsamError:
 
 
 def _read_info(path: Path, file: Any) -> ShardInfo:
-    attrs = dict(file.attrs)
+    attrs: dict[str, Any] = {
+        name: value.decode() if isinstance(value, bytes) else value
+        for name, value in file.attrs.items()
+    }
     if attrs.get("format") != FORMAT:
         raise expected(f"format of {path}", repr(FORMAT), repr(attrs.get("format")))
     version = int(attrs["format_version"])

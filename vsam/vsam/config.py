@@ -33,6 +33,8 @@ class TrainConfig:
         region: Which body region's map supervises the attention: a name, or `by-category`.
         pose_weight: λ, the weight of that supervision; 0 trains without poses.
         backbone_weights: torchvision's VGG-16 weights to start from, or none.
+        min_crop: Smallest share of a photo's area that the augmentation's random crop keeps; 1
+            never crops.
         epochs: Passes over the training split.
         batch_size: Photos a step and device.
         lr: Peak learning rate of AdamW; it warms up over the first 5 % of the steps and falls to
@@ -56,6 +58,7 @@ class TrainConfig:
     region: str = "by-category"
     pose_weight: float = 10.0
     backbone_weights: Path | None = None
+    min_crop: float = 0.7
     epochs: int = 20
     batch_size: int = 32
     lr: float = 3e-4
@@ -75,12 +78,15 @@ class TrainConfig:
         not_negative = {
             "lambda": self.pose_weight,
             "weight_decay": self.weight_decay,
-            "seed": self.seed,
             "num_workers": self.num_workers or 0,
         }
         for name, value in not_negative.items():
             if not value >= 0:
                 raise expected(name, "0 or more", value)
+        if not 0 <= self.seed < 2**32:
+            raise expected("seed", "from 0 to below 2^32", self.seed)
+        if not 0 < self.min_crop <= 1:
+            raise expected("min_crop", "above 0 and up to 1", self.min_crop)
         if not 0 < self.threshold < 1:
             raise expected("threshold", "between 0 and 1", self.threshold)
         if self.device not in DEVICES:
@@ -110,14 +116,19 @@ def resolve_config(file: Path | None, command_line: Mapping[str, Any]) -> TrainC
 
     Args:
         file: YAML with the command line's option names (`image-size` or `image_size`).
-        command_line: Values by field name; None means not given.
+        command_line: Values by field name; None means not given, "none" takes back what the file
+            gives.
 
     Raises:
         VsamError: If the file is missing or no YAML mapping, names an unknown option or a value of
             another type, or a required option is given nowhere.
     """
     values = _read_yaml(file) if file is not None else {}
-    values |= {name: value for name, value in command_line.items() if value is not None}
+    values |= {
+        name: None if value == "none" else value
+        for name, value in command_line.items()
+        if value is not None
+    }
     for field in dataclasses.fields(TrainConfig):
         if field.default is dataclasses.MISSING and field.name not in values:
             raise VsamError(f"Expected `--{field.name}` to be given, but it is not.")
@@ -155,7 +166,7 @@ def _convert(file: Path, key: str, value: Any, wanted: Any) -> Any:
             return None
     elif Path in options and isinstance(value, str):
         return Path(value)
-    elif float in options and isinstance(value, int | float | str) and value not in (True, False):
+    elif float in options and isinstance(value, int | float | str) and type(value) is not bool:
         try:
             return float(value)  # YAML 1.1 takes 1e-4 for a string
         except ValueError:

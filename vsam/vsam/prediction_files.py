@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsam_heatmaps.atomic import replacing, write_bytes
-from vsam_heatmaps.errors import VsamError
+from vsam_heatmaps.errors import VsamError, explain_os_error
 from vsam_heatmaps.overlays import heat_overlay
 
 from .attention_maps import stretch
@@ -30,14 +30,22 @@ _OVERLAY_SIDE = 640
 class Writer(Protocol):
     """Writes one photo's entry: its id, and either a description or an error."""
 
-    def __call__(self, image: str, description: dict[str, Any] | None, error: str) -> None: ...
+    def __call__(self, image: str, description: dict[str, Any] | None, error: str) -> None:
+        """Write it."""
+        ...
 
 
 @contextlib.contextmanager
 def opened_output(out: str) -> Iterator[TextIO]:
     """Open a file that appears when it is whole, or standard output for `-`."""
     if out == "-":
-        yield sys.stdout
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise  # nobody reads on: the command ends without a word
+        except OSError as error:
+            raise explain_os_error(error, "write to standard output") from error
         return
     path = Path(out)
     if path.is_dir():

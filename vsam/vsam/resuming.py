@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from vsam_heatmaps.errors import expected
+
 from . import run_folder
 from .evaluation import Metrics
 from .modeling.vsam import VSAM
@@ -53,9 +55,19 @@ def save_last(out: Path, model: VSAM, optimizer: Any, epoch: int, best: Best) ->
 
 
 def load_last(out: Path, model: VSAM, optimizer: torch.optim.Optimizer) -> tuple[int, Best]:
-    """Load what `save_last` saved; give the number of finished epochs and the best so far."""
+    """Load what `save_last` saved; give the number of finished epochs and the best so far.
+
+    Raises:
+        VsamError: If the file is damaged, is none of `save_last`, or does not fit the model.
+    """
     path = out / run_folder.LAST
     tensors, metadata = run_folder.load_tensors(path)
+    if metadata.get("format_version") != str(run_folder.FORMAT_VERSION) or "best" not in metadata:
+        raise expected(
+            f"format_version of {path}",
+            f"{run_folder.FORMAT_VERSION}, with the state of a training",
+            metadata.get("format_version"),
+        )
     weights: dict[str, torch.Tensor] = {}
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():

@@ -111,7 +111,7 @@ def load_checkpoint(run: Path) -> Checkpoint:
         VsamError: If a file is missing or damaged, the format is another version, or the weights
             do not fit the configuration or hold NaN. The file and the tensor are named.
     """
-    description, labels = _read_description(run)
+    description, labels = read_description(run), _read_labels(run)
     config, preprocessing = _parse(run, description)
     if (len(labels.categories), len(labels.attributes)) != (config.categories, config.attributes):
         raise VsamError(
@@ -156,16 +156,25 @@ def load_weights(model: VSAM, state: dict[str, torch.Tensor], path: Path) -> Non
     model.load_state_dict(state)
 
 
-def _read_description(run: Path) -> tuple[dict[str, Any], Labels]:
+def read_description(run: Path) -> dict[str, Any]:
+    """Read `config.json`.
+
+    Raises:
+        VsamError: If it is missing, damaged or of another format version.
+    """
     if not run.is_dir():
         raise VsamError(f"Expected the model {run} to be a run folder, but it is not there.")
     description = _read_json(run / CONFIG)
     version = description.get("format_version")
     if version != FORMAT_VERSION:
         raise expected(f"format_version of {run / CONFIG}", str(FORMAT_VERSION), version)
+    return description
+
+
+def _read_labels(run: Path) -> Labels:
     labels = _read_json(run / LABELS)
     try:
-        return description, Labels(tuple(labels["categories"]), tuple(labels["attributes"]))
+        return Labels(tuple(labels["categories"]), tuple(labels["attributes"]))
     except (KeyError, TypeError) as error:
         raise VsamError(f"Expected {run / LABELS} to hold categories and attributes.") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -84,13 +83,13 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
         batch_norm=config.batch_norm,
         dropout=config.dropout,
     )
-    _prepare_run_folder(config, resume)
-
     accelerator = _make_accelerator(config)
     set_seed(config.seed)
     model = build_vsam(model_config)
     if config.backbone_weights is not None:
         load_backbone(model, config.backbone_weights)
+    # Last of the checks: a run that can't start leaves no folder.
+    _prepare_run_folder(config, resume)
     model = model.to(memory_format=torch.channels_last)
     optimizer = _make_optimizer(model, config)
     start, best = 0, Best()
@@ -107,6 +106,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
             shards=shards,
             region=config.region,
             augment=split == "train",
+            min_crop=config.min_crop,
             seed=config.seed,
         )
         for split in SPLITS
@@ -132,7 +132,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
     steps = len(loaders["train"])
     with Tracker(config.out, start, enabled=accelerator.is_main_process) as tracker:
         for epoch in range(start, config.epochs):
-            set_seed(config.seed + 1_000_003 * (epoch + 1))
+            set_seed((config.seed + 1_000_003 * (epoch + 1)) % 2**32)
             began = time.monotonic()
             terms = _train_epoch(
                 epoch,
@@ -158,8 +158,9 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
                         model.state_dict(),
                         {"epoch": str(epoch + 1)},
                     )
-                save_last(config.out, model, optimizer, epoch, best)
+                # Before the state: resuming drops a line too many, but could not add a lost one.
                 tracker.epoch(facts, progress=progress)
+                save_last(config.out, model, optimizer, epoch, best)
                 if "val" in datasets:
                     tracker.attention(model, datasets["val"], preprocessing, epoch + 1)
             accelerator.wait_for_everyone()
@@ -334,7 +335,7 @@ def _prepare_run_folder(config: TrainConfig, resume: bool) -> None:
             raise VsamError(
                 f"Expected {config.out} to hold a run to resume, but {last} is missing."
             )
-        before = json.loads((config.out / run_folder.CONFIG).read_text())["training"]
+        before = run_folder.read_description(config.out).get("training", {})
         # Where things lie, how they run and how long is the user's to change; the rest is the run.
         free = ("data", "photos", "heatmaps", "out", "device", "num_workers", "epochs")
         for name, value in config.to_json().items():

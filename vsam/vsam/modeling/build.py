@@ -113,10 +113,10 @@ def load_backbone(model: VSAM, path: Path) -> None:
         given = {
             name.removeprefix("features."): tensor
             for name, tensor in state.items()
-            if name.startswith("features.")
+            if name.startswith("features.") and isinstance(tensor, torch.Tensor)
         }
     except Exception as error:  # torch raises many types for a file that is not its own
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise VsamError(f"Could not read weights from {path}: {reason}") from error
     wanted = model.features.state_dict()
     missing = sorted(set(wanted) - set(given))
