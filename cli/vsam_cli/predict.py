@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from vsam_heatmaps.errors import VsamError
+
 from .common import (
     EXIT_CODES,
     EXIT_SOME_UNREADABLE,
@@ -28,7 +30,7 @@ class Format(StrEnum):
     csv = "csv"
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES, no_args_is_help=True)
 def predict(
     photos: Annotated[
         list[Path],
@@ -70,14 +72,19 @@ def predict(
     from vsam_heatmaps.images import list_photos
     from vsam_heatmaps.progress import track
 
+    if attention is not None and any(_lies_in(attention, folder) for folder in photos):
+        raise VsamError(
+            f"Expected --attention to lie outside the photos, but {attention} is inside: the "
+            "pictures would be tagged as photos the next time."
+        )
     listed = list_photos(photos, root=root)
-    if attention is not None:
-        prepare_output_folder(attention, ours="**/*.attention.jpg", purpose="attention pictures")
 
     from vsam import prediction_files
     from vsam.predictor import Predictor
 
     predictor = Predictor.from_run(model, device=device.value, precision=precision.value)
+    if attention is not None:
+        prepare_output_folder(attention, ours="**/*.attention.jpg", purpose="attention pictures")
     limit = predictor.threshold if threshold is None else threshold
     unreadable: list[tuple[str, str]] = []
     with (
@@ -112,6 +119,10 @@ def predict(
     tell_unreadable(unreadable)
     if unreadable:
         raise typer.Exit(EXIT_SOME_UNREADABLE)
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def run() -> None:

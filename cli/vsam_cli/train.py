@@ -32,7 +32,7 @@ class Precision(StrEnum):
 
 # Options are None where they are not given, so that a --config file can give them; the defaults
 # live in vsam.config.TrainConfig, and the help texts name them (a test compares the two).
-@app.command()
+@app.command(no_args_is_help=True)
 def train(
     data: Annotated[
         Path | None,

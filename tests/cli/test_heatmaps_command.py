@@ -1,0 +1,224 @@
+"""`vsam-heatmaps` as a user runs it: extract, inspect, view, and how each of them fails."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vsam_heatmaps import Shards
+
+NAME = "vsam-heatmaps"
+
+
+@pytest.fixture
+def photos(mannequins, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(2):
+        shutil.copy(mannequins / "photos" / f"0000{number}.jpg", folder)
+    return folder
+
+
+def one_line(done) -> str:
+    """Check that a command failed with one line and no results; give the line."""
+    assert done.returncode == 1
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
+
+
+class TestExtract:
+    def test_records_what_it_cannot_read_and_says_so(self, run_command, photos, tmp_path):
+        (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+        Image.new("RGB", (60, 50), "teal").save(photos / "wall.webp")
+        for unchanged in (0, 4):
+            done = run_command(NAME, "extract", photos, "--out", tmp_path / "out", "--workers", 1)
+            assert done.returncode == 3
+            assert done.stdout == (
+                f"4 photos: 2 ok, 1 no_pose, 1 unreadable; {unchanged} were there already.\n"
+            )
+            lines = done.stderr.splitlines()
+            assert lines[0].startswith("poses: 4 of 4 photos, ")
+            reason = "it is not an image, or its header is damaged"
+            assert lines[1:] == [f"unreadable: 'broken.jpg': {reason}"]
+        assert Shards(tmp_path / "out")["broken.jpg"].reason == reason
+
+    def test_tells_of_records_whose_photo_is_gone(self, run_command, photos, tmp_path):
+        out = tmp_path / "out"
+        command = (NAME, "extract", photos, "--out", out, "--channels", "joints", "--side", 20)
+        assert run_command(*command).returncode == 0
+        (photos / "00001.jpg").unlink()
+        done = run_command(*command)
+        assert done.returncode == 0
+        assert done.stdout == (
+            "1 photos: 1 ok, 0 no_pose, 0 unreadable; 1 were there already.\n"
+            f"1 records in {out} belong to photos that were not given.\n"
+        )
+        assert Shards(out)["00000.jpg"].heatmaps.shape == (33, 20, 20)
+
+    def test_stops_at_the_first_unreadable_photo_if_asked(self, run_command, photos, tmp_path):
+        (photos / "00000b.jpg").write_bytes(b"")
+        out = tmp_path / "out"
+        command = (NAME, "extract", photos, "--out", out, "--on-error", "stop", "--workers", 1)
+        done = run_command(*command)
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert done.stderr.splitlines()[-1] == (
+            f"error: Could not read {photos}/00000b.jpg: the file is empty."
+        )
+        assert Shards(out).ids == ("00000.jpg",)  # what came before is kept
+        (photos / "00000b.jpg").unlink()
+        done = run_command(*command)
+        assert done.returncode == 0
+        assert "; 1 were there already." in done.stdout
+
+    def test_refusals_are_one_line(self, run_command, photos, shards, tmp_path):
+        out = tmp_path / "out"
+        said = one_line(run_command(NAME, "extract", photos, "--out", shards, "--sigma", 0.1))
+        assert "were made with other options: sigma 0.05 and 0.1. Name another" in said
+        said = one_line(run_command(NAME, "extract", tmp_path / "none", "--out", out))
+        assert said.endswith("none` to be a folder or a photo, but it is not there.")
+        said = one_line(run_command(NAME, "extract", photos, "--out", out, "--side", 2))
+        assert said == "Expected `side` to be from 4 to 1024 pixels, but got 2."
+        said = one_line(run_command(NAME, "extract", photos, "--out", photos))
+        assert said.endswith("holds something else (00000.jpg). Name another folder.")
+        model = tmp_path / "m.task"
+        model.write_text("no zip")
+        said = one_line(run_command(NAME, "extract", photos, "--out", out, "--pose-model", model))
+        assert said.endswith("to be a MediaPipe .task bundle, but it is no zip file.")
+        assert not list(out.glob("*.h5"))
+
+    def test_wrong_usage_is_exit_code_2(self, run_command, photos, tmp_path):
+        for arguments in (
+            ("extract", photos),
+            ("extract", photos, "--out", tmp_path / "out", "--workers", 0),
+            ("extract", photos, "--out", tmp_path / "out", "--channels", "limbs"),
+            ("extract", photos, "--out", tmp_path / "out", "--colour", "red"),
+            ("extrakt",),
+        ):
+            done = run_command(NAME, *arguments)
+            assert done.returncode == 2
+            assert "Traceback" not in done.stderr
+        assert not (tmp_path / "out").exists()
+
+
+class TestInspect:
+    def test_json(self, run_command, shards):
+        done = run_command(NAME, "inspect", shards, "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        facts = json.loads(done.stdout)
+        opened = Shards(shards)
+        assert facts["format_version"] == 1
+        assert facts["photos"] == 24
+        assert facts["ok"] + facts["no_pose"] + facts["unreadable"] == 24
+        assert {name: facts[name] for name in opened.counts()} == opened.counts()
+        assert facts["shards"] == 1
+        assert (facts["side"], facts["sigma"]) == (56, 0.05)
+        assert facts["channels"] == "head shoulders elbows hands hips knees feet".split()
+        assert facts["pose_model_sha256"] == opened.info.pose_model_sha256
+        assert len(bytes.fromhex(facts["pose_model_sha256"])) == 32
+
+    def test_text_says_the_same(self, run_command, shards):
+        facts = json.loads(run_command(NAME, "inspect", shards, "--json").stdout)
+        done = run_command(NAME, "inspect", shards)
+        assert (done.returncode, done.stderr) == (0, "")
+        told = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+        assert told == {
+            name: ", ".join(value) if isinstance(value, list) else str(value)
+            for name, value in facts.items()
+        }
+
+    def test_refusals(self, run_command, shards, tmp_path):
+        assert "but it is not there." in one_line(run_command(NAME, "inspect", tmp_path / "none"))
+        assert "but it holds none." in one_line(run_command(NAME, "inspect", tmp_path))
+        path = tmp_path / "shard-000000.h5"
+        path.write_bytes((shards / path.name).read_bytes()[:3000])
+        said = one_line(run_command(NAME, "inspect", tmp_path))
+        assert said.startswith(f"The shard {path} is damaged or truncated (")
+
+
+class TestView:
+    def test_one_row_a_photo(self, run_command, mannequins, shards, tmp_path):
+        sizes = []
+        for ids in (["00000.jpg"], ["00000.jpg", "00003.jpg", "00001.jpg"]):
+            out = tmp_path / f"{len(ids)}.png"
+            done = run_command(
+                NAME, "view", shards, *ids, "--photos", mannequins / "photos", "--out", out
+            )
+            assert (done.returncode, done.stderr) == (0, "")
+            assert done.stdout == f"Wrote {out}.\n"
+            with Image.open(out) as picture:
+                assert picture.format == "PNG"
+                sizes.append(picture.size)
+                rows = np.split(np.asarray(picture), len(ids))
+        assert sizes[1] == (sizes[0][0], 3 * sizes[0][1])
+        first = np.asarray(Image.open(tmp_path / "1.png"))
+        np.testing.assert_array_equal(rows[0], first)
+        assert not np.array_equal(rows[1], first)
+
+    def test_refusals(self, run_command, mannequins, shards, tmp_path):
+        right, out = mannequins / "photos", tmp_path / "out.png"
+
+        def refusal(id_="00000.jpg", photos=right, out=out):
+            done = run_command(NAME, "view", shards, id_, "--photos", photos, "--out", out)
+            return one_line(done)
+
+        said = refusal(id_="x.jpg")
+        assert said.endswith("but it is not. Ids there look like '00000.jpg'.")
+        said = refusal(photos=tmp_path)
+        assert said.endswith("00000.jpg: No such file or directory. Check --photos.")
+        shutil.copy(right / "00001.jpg", tmp_path / "00000.jpg")
+        said = refusal(photos=tmp_path)
+        assert "is not the photo that was extracted under this id" in said
+        said = refusal(out=tmp_path / "out.tga")
+        assert said.endswith("out.tga` to end in .png, .jpg or .webp.")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["00000.jpg"]
+
+
+class TestCheapness:
+    def test_help_and_version(self, run_command):
+        done = run_command(NAME, "--help")
+        assert (done.returncode, done.stderr) == (0, "")
+        for command in ("extract", "inspect", "view"):
+            assert command in done.stdout
+            told = run_command(NAME, command, "--help")
+            assert told.returncode == 0
+            assert "Usage: vsam-heatmaps " + command in told.stdout
+        assert run_command(NAME, "--version").stdout.startswith("vsam 0.")
+
+    @pytest.mark.parametrize(
+        ("code", "absent"),
+        [
+            ("import vsam_heatmaps", "torch mediapipe cv2 h5py numpy"),
+            ("import vsam_cli.heatmaps", "torch mediapipe cv2 h5py numpy"),
+            ("from vsam_heatmaps import Shards, extract", "torch mediapipe cv2"),
+            ("import vsam_heatmaps.extraction", "torch mediapipe cv2"),
+            ("import vsam_heatmaps.mediapipe_backend", "torch mediapipe"),
+        ],
+    )
+    def test_imports_stay_cheap(self, code, absent):
+        code += "\nimport sys; print(*(name for name in sys.modules if '.' not in name))"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        loaded = done.stdout.split()
+        assert "vsam_heatmaps" in loaded
+        assert not set(absent.split()) & set(loaded)
+
+    def test_extraction_and_estimation_never_load_torch(self, mannequins):
+        photo = mannequins / "photos" / "00000.jpg"
+        code = (
+            "import sys\nfrom pathlib import Path\n"
+            "from vsam_heatmaps import MediaPipePoseEstimator, read_photo\n"
+            f"photo = read_photo(Path({str(photo)!r}))\n"
+            "print(len(MediaPipePoseEstimator().estimate(photo)), 'torch' in sys.modules)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "1 False\n"

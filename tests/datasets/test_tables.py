@@ -1,0 +1,155 @@
+"""Tables of labels: what is read, and what is refused with the line that is wrong."""
+
+import csv
+import io
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vsam_datasets.tables import LabelRow, LabelTable, count_labels, read_labels
+from vsam_heatmaps.errors import VsamError
+
+HEADER = "image,split,category,attributes\n"
+
+
+def table_of(tmp_path, text, encoding="utf-8"):
+    path = tmp_path / "labels.csv"
+    path.write_bytes(text.encode(encoding))
+    return read_labels(path)
+
+
+def refusal(tmp_path, text, photos=None) -> str:
+    path = tmp_path / "labels.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(VsamError) as refused:
+        read_labels(path, photos)
+    message = str(refused.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message
+
+
+def test_rows_keep_their_order_and_labels_are_sorted(tmp_path):
+    table = table_of(
+        tmp_path,
+        HEADER + "b/2.jpg,train,skirt,striped;belt\na.jpg,val,dress,\nc.jpg,test,,belt\n",
+    )
+    assert table.rows == (
+        LabelRow("b/2.jpg", "train", "skirt", ("belt", "striped")),
+        LabelRow("a.jpg", "val", "dress", ()),
+        LabelRow("c.jpg", "test", "", ("belt",)),
+    )
+    assert table.categories == ("dress", "skirt")
+    assert table.attributes == ("belt", "striped")
+    assert table.split("val") == table.rows[1:2]
+    assert table.split("train") == table.rows[:1]
+
+
+def test_spaces_around_labels_and_empty_or_repeated_ones_do_not_count(tmp_path):
+    table = table_of(tmp_path, HEADER + "a.jpg, train , skirt ,; belt;;belt ; maxi;\n")
+    assert table.rows == (LabelRow("a.jpg", "train", "skirt", ("belt", "maxi")),)
+
+
+def test_columns_may_come_in_any_order_with_others_between(tmp_path):
+    table = table_of(tmp_path, "attributes,note,split,image,category\nx;y,hello,train,a.jpg,tee\n")
+    assert table.rows == (LabelRow("a.jpg", "train", "tee", ("x", "y")),)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_what_spreadsheets_write_is_read(tmp_path, encoding, ending):
+    text = (HEADER + '"a, b.jpg",train,"tee ""new""",ärmellos\nc.jpg,val,\n').replace("\n", ending)
+    table = table_of(tmp_path, text, encoding)
+    assert table.rows == (
+        LabelRow("a, b.jpg", "train", 'tee "new"', ("ärmellos",)),
+        LabelRow("c.jpg", "val", "", ()),
+    )
+
+
+names = st.text(st.characters(blacklist_characters=";\x00", blacklist_categories=["Cs"]))
+labels = names.map(str.strip).filter(bool)
+
+
+@given(
+    rows=st.lists(
+        st.tuples(
+            names.filter(bool),
+            st.sampled_from(["train", "val", "test"]),
+            st.one_of(st.just(""), labels),
+            st.sets(labels, max_size=3),
+        ),
+        min_size=1,
+        max_size=5,
+        unique_by=lambda row: row[0],
+    )
+)
+@settings(max_examples=50, deadline=None)
+def test_whatever_the_csv_module_writes_is_read_back(rows, tmp_path_factory):
+    rows = [("first", "train", "", set()), *(row for row in rows if row[0] != "first")]
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["image", "split", "category", "attributes"])
+    writer.writerows([(image, split, c, ";".join(a)) for image, split, c, a in rows])
+    path = tmp_path_factory.mktemp("t") / "labels.csv"
+    path.write_bytes(text.getvalue().encode())
+    assert read_labels(path) == LabelTable(
+        tuple(LabelRow(image, split, c, tuple(sorted(a))) for image, split, c, a in rows)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "but image and split and category and attributes is missing"),
+        ("image;split;category;attributes\na;train;b;c\n", "is missing"),
+        ("image,split,category\na.jpg,train,tee\n", "but attributes is missing"),
+        (HEADER, "rows with the split train, but none of its 0 has"),
+        (HEADER + "a.jpg,val,tee,\n", "rows with the split train, but none of its 1 has"),
+        (HEADER + "a.jpg,train,tee,\nb.jpg,training,tee,\n", "line 3: expected `split`"),
+        (HEADER + "a.jpg,train,tee,\nb.jpg\n", "line 3: expected `split`"),
+        (HEADER + "a.jpg,train,tee,\n,train,tee,\n", "line 3: expected `image`"),
+        (
+            HEADER + "a.jpg,train,tee,\nb.jpg,val,,\na.jpg,val,tee,\n",
+            "line 4: the image 'a.jpg' is on line 2 already",
+        ),
+        (HEADER.encode() + b"\xe4.jpg,train,tee,\n", "to be UTF-8 text, but byte 32 is not"),
+        (HEADER + 'a.jpg,train,"tee,\n' + "b.jpg,train,tee,\n" * 9000, "field larger than"),
+    ],
+)
+def test_a_wrong_table_is_refused_with_its_line(tmp_path, text, said):
+    assert said in refusal(tmp_path, text)
+
+
+def test_a_missing_table_is_refused(tmp_path):
+    with pytest.raises(VsamError, match=r"Could not read .*none\.csv: No such file"):
+        read_labels(tmp_path / "none.csv")
+    with pytest.raises(VsamError, match="Could not read"):
+        read_labels(tmp_path)
+
+
+def test_images_that_are_not_there_are_counted_and_one_is_named(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").touch()
+    (photos / "folder.jpg").mkdir()
+    text = HEADER + "a.jpg,train,,\nb.jpg,train,,\nfolder.jpg,train,,\n"
+    message = refusal(tmp_path, text, photos)
+    assert message.startswith("2 of 3 images")
+    assert "'b.jpg'" in message
+    assert len(read_labels(tmp_path / "labels.csv").rows) == 3
+
+
+def test_photos_must_be_a_folder(tmp_path):
+    (tmp_path / "labels.csv").write_text(HEADER + "a.jpg,train,,\n")
+    with pytest.raises(VsamError, match="Expected `--photos` to be a folder"):
+        read_labels(tmp_path / "labels.csv", tmp_path / "labels.csv")
+
+
+def test_labels_are_counted_and_unknown_categories_left_out(tmp_path):
+    rows = table_of(
+        tmp_path, HEADER + "a,train,tee,x;y\nb,train,,x\nc,train,tee,\nd,val,skirt,y\n"
+    ).split("train")
+    categories, attributes = count_labels(rows)
+    assert categories == {"tee": 2}
+    assert attributes == {"x": 2, "y": 1}

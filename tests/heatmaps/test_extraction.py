@@ -1,0 +1,363 @@
+"""Extraction with the real MediaPipe: same results always, only what is new, never half done."""
+
+import csv
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytest
+from PIL import Image
+
+from vsam_heatmaps import (
+    LANDMARKS,
+    RenderOptions,
+    Shards,
+    Status,
+    VsamError,
+    extract,
+    render_heatmaps,
+)
+from vsam_heatmaps.extraction import ExtractOptions
+
+NO_PERSON = (120, 90)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".h5"}
+
+
+def copy_photos(mannequins: Path, folder: Path, count: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    photos = sorted((mannequins / "photos").iterdir())[:count]
+    assert len(photos) == count
+    for photo in photos:
+        shutil.copy(photo, folder)
+    return folder
+
+
+def plain(record) -> tuple:
+    """Everything in a record, as something that can be compared."""
+    arrays = (record.heatmaps.tobytes(), record.keypoints.tobytes())
+    return (record.id, record.status, *arrays, record.size, record.sha256, record.reason)
+
+
+def test_joints_are_found_where_they_were_drawn(mannequins, shards):
+    """The photos' true joints are known: an independent reference for the whole stage."""
+    records = Shards(shards)
+    distances = []
+    with (mannequins / "joints.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            record = records[row["image"]]
+            if record.status is Status.OK and re.search("shoulder|hip|knee|ankle", row["joint"]):
+                x, y, visibility, _ = record.keypoints[LANDMARKS.index(row["joint"])]
+                width, height = record.size
+                if visibility >= 0.5:
+                    off = (x * width - 0.5 - float(row["x"]), y * height - 0.5 - float(row["y"]))
+                    distances.append(np.hypot(*off) / height)
+    assert len(distances) > 100
+    # Errors of left for right, or of half a photo, would lie far above.
+    assert np.median(distances) < 0.02
+    assert np.mean(np.array(distances) < 0.1) > 0.9
+
+
+def test_records_agree_with_their_photos(mannequins, shards):
+    records = Shards(shards)
+    assert len(records) == 24
+    assert records.counts()["ok"] >= 22
+    for record in records:
+        path = mannequins / "photos" / record.id
+        assert record.size == Image.open(path).size
+        assert record.sha256 == hashlib.sha256(path.read_bytes()).digest()
+        np.testing.assert_array_equal(record.heatmaps, render_heatmaps(record.keypoints))
+
+
+def test_the_number_of_workers_changes_no_byte(mannequins, tmp_path, shards):
+    written = {}
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        options = ExtractOptions(workers=workers, shard_size=10)
+        report = extract([mannequins / "photos"], out, options=options)
+        assert (report.photos, report.unchanged) == (24, 0)
+        written[workers] = contents(out)
+    assert sorted(written[1]) == [f"shard-{number:06d}.h5" for number in range(3)]
+    assert written[1] == written[2]
+    # Other shards, the same records.
+    whole = {record.id: plain(record) for record in Shards(shards)}
+    assert {record.id: plain(record) for record in Shards(tmp_path / "1")} == whole
+
+
+def test_again_only_what_is_new(mannequins, tmp_path):
+    """One folder of photos over its life: nothing new, changed, added, unreadable, gone."""
+    photos, out = copy_photos(mannequins, tmp_path / "photos", 4), tmp_path / "out"
+    options = ExtractOptions(workers=1)
+    Image.new("RGB", NO_PERSON, "teal").save(photos / "wall.png")
+    (photos / "broken.jpg").write_bytes((photos / "00000.jpg").read_bytes()[:5000])
+    (photos / "link.jpg").symlink_to(photos / "gone.jpg")
+    first = extract([photos], out, options=options)
+    assert (first.photos, first.unchanged, first.gone) == (7, 0, 0)
+    assert first.counts == {"ok": 4, "no_pose": 1, "unreadable": 2}
+    assert first.unreadable == [
+        ("broken.jpg", "it is truncated, damaged or of an unsupported kind"),
+        ("link.jpg", "No such file or directory"),
+    ]
+    old = Shards(out)
+    assert old["broken.jpg"].status is Status.UNREADABLE
+    assert old["broken.jpg"].reason == first.unreadable[0][1]
+    assert old["wall.png"].status is Status.NO_POSE
+    assert old["wall.png"].size == NO_PERSON
+    assert not old["wall.png"].heatmaps.any()
+    assert np.isnan(old["wall.png"].keypoints).all()
+
+    stamps = {path: path.stat().st_mtime_ns for path in out.glob("*.h5")}
+    again = extract([photos], out, options=options)
+    assert again.unchanged == again.photos == 7
+    assert (again.counts, again.unreadable) == (first.counts, first.unreadable)
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*.h5")} == stamps
+
+    drawn = sorted((mannequins / "photos").iterdir())
+    shutil.copy(drawn[5], photos / "00001.jpg")  # changed
+    shutil.copy(drawn[6], photos / "added.jpg")
+    shutil.copy(drawn[7], photos / "link.jpg")  # now there: the copy makes the link's target
+    assert (photos / "gone.jpg").exists()
+    (photos / "00002.jpg").unlink()
+    third = extract([photos], out, options=options)
+    assert (third.photos, third.gone) == (8, 1)
+    assert third.unchanged == 4  # 00000, 00003, wall, broken
+    new = Shards(out)
+    assert [path.name for path in new.files] == ["shard-000000.h5", "shard-000001.h5"]
+    assert new["00001.jpg"].sha256 == hashlib.sha256(drawn[5].read_bytes()).digest()
+    assert plain(new["00001.jpg"]) != plain(old["00001.jpg"])
+    assert new["link.jpg"].status is Status.OK
+    for id_ in ("00000.jpg", "00002.jpg", "00003.jpg", "wall.png", "broken.jpg"):
+        assert plain(new[id_]) == plain(old[id_])
+
+
+def test_a_broken_photo_never_gets_its_neighbours_result(mannequins, tmp_path, shards):
+    photos = copy_photos(mannequins, tmp_path / "photos", 6)
+    (photos / "00002.jpg").write_bytes(b"")
+    (photos / "00004.jpg").write_bytes(b"not a photo")
+    extract([photos], tmp_path / "out", options=ExtractOptions(workers=1))
+    found, whole = Shards(tmp_path / "out"), Shards(shards)
+    assert found.counts() == {"ok": 4, "no_pose": 0, "unreadable": 2}
+    for id_ in ("00000.jpg", "00001.jpg", "00003.jpg", "00005.jpg"):
+        assert plain(found[id_]) == plain(whole[id_])
+    for id_ in ("00002.jpg", "00004.jpg"):
+        assert not found[id_].heatmaps.any()
+        assert found[id_].size == (0, 0)
+
+
+class TestRefusals:
+    @pytest.fixture
+    def photos(self, mannequins, tmp_path):
+        return copy_photos(mannequins, tmp_path / "photos", 1)
+
+    def test_other_options(self, mannequins, shards):
+        before = contents(shards)
+        options = ExtractOptions(render=RenderOptions(side=28), min_confidence=0.25)
+        with pytest.raises(VsamError) as refused:
+            extract([mannequins / "photos"], shards, options=options)
+        assert str(refused.value) == (
+            f"The shards in {shards} were made with other options: side 56 and 28, min_confidence "
+            "0.5 and 0.25. Name another folder, or give the same options."
+        )
+        assert contents(shards) == before
+
+    def test_a_folder_of_something_else(self, photos, tmp_path):
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / "thesis.txt").write_text("years of work")
+        with pytest.raises(VsamError, match=r"holds something else \(thesis\.txt\)\. Name another"):
+            extract([photos], out)
+        assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+        with pytest.raises(VsamError, match=r"to be a folder for shards, but it is a file\.$"):
+            extract([photos], out / "thesis.txt")
+
+    def test_a_second_extraction_at_the_same_time(self, photos, tmp_path):
+        out = tmp_path / "out"
+        out.mkdir()
+        with (
+            filelock.FileLock(out / ".lock"),
+            pytest.raises(VsamError, match=r"^Another extraction is writing into .* until it ends"),
+        ):
+            extract([photos], out)
+        assert not list(out.glob("*.h5"))
+
+    def test_a_last_shard_without_a_number(self, photos, tmp_path, shards):
+        out = tmp_path / "out"
+        out.mkdir()
+        shutil.copy(shards / "shard-000000.h5", out / "shard-merged.h5")
+        with pytest.raises(VsamError, match=r"to have a number .* but it is shard-merged\.h5, so"):
+            extract([photos], out)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "rule"),
+        [
+            ("workers", 0, "at least 1"),
+            ("shard_size", 0, "at least 1"),
+            ("max_pixels", 0, "at least 1"),
+            ("min_confidence", 1.5, "from 0 to 1"),
+        ],
+    )
+    def test_options_out_of_range(self, name, value, rule):
+        with pytest.raises(VsamError, match=rf"^Expected `{name}` to be {rule}, but got {value}"):
+            ExtractOptions(**{name: value})
+
+
+def group_members(group: int) -> list[int]:
+    """List the living processes of a process group."""
+    members = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:  # ended meanwhile
+            continue
+        if int(its_group) == group and state not in "ZX":
+            members.append(int(stat.parent.name))
+    return members
+
+
+def wait_until(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+class TestInterrupted:
+    @pytest.fixture
+    def start(self, mannequins, tmp_path):
+        """Start an extraction of 96 photos in a process group of its own."""
+        photos = tmp_path / "photos"
+        for number in range(4):
+            copy_photos(mannequins, photos / str(number), 24)
+        out = tmp_path / "out"
+        arguments = ["extract", photos, "--out", out, "--workers", "2", "--shard-size", "10"]
+        started = []
+
+        def run() -> subprocess.Popen[str]:
+            command = [Path(sys.executable).parent / "vsam-heatmaps", *arguments]
+            process = subprocess.Popen(
+                list(map(str, command)),
+                start_new_session=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            started.append(process)
+            return process
+
+        yield run, photos, out
+        for process in started:
+            if group_members(process.pid):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def middle(self, process, out):
+        """Wait until some shards are there, and make sure that others are not."""
+        wait_until(lambda: len(list(out.glob("shard-*.h5"))) >= 2 or process.poll() is not None)
+        assert process.poll() is None, process.communicate()[1]
+
+    def finish(self, run, out, shards):
+        """Run to the end; the result must be as if nothing had happened."""
+        kept = contents(out)
+        process = run()
+        said, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert kept.items() <= contents(out).items()
+        assert f"; {10 * len(kept)} were there already." in said
+        ids = []
+        for file in out.glob("shard-*.h5"):
+            alone = file.parent.parent / f"only-{file.stem}"
+            alone.mkdir()
+            shutil.copy(file, alone)
+            ids += Shards(alone).ids
+        assert len(ids) == 96
+        assert len(set(ids)) == 96
+        whole, found = Shards(shards), Shards(out)
+        for record in found:
+            assert plain(record)[1:] == plain(whole[Path(record.id).name])[1:]
+        assert not list(out.glob("*.tmp"))
+        assert not list(out.glob(".*.tmp"))
+
+    @pytest.mark.parametrize("whole_group", [True, False], ids=["whole-group", "main-process"])
+    def test_killed(self, start, shards, whole_group):
+        run, _, out = start
+        process = run()
+        self.middle(process, out)
+        assert len(group_members(process.pid)) >= 3  # the command and its workers
+        if whole_group:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        process.wait()
+        wait_until(lambda: not group_members(process.pid))  # nobody is left over
+        assert 20 <= len(Shards(out)) < 96  # every shard there is whole
+        self.finish(run, out, shards)
+
+    def test_ctrl_c(self, start, shards):
+        run, _, out = start
+        process = run()
+        self.middle(process, out)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to all of them
+        said, errors = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert said == ""
+        assert errors.splitlines()[-1] == "Interrupted; what was finished is kept."
+        assert "Traceback" not in errors
+        wait_until(lambda: not group_members(process.pid))
+        kept = Shards(out)
+        assert 20 <= len(kept) < 96
+        whole = Shards(shards)
+        for record in kept:
+            assert plain(record)[1:] == plain(whole[Path(record.id).name])[1:]
+        assert not list(out.glob(".*.tmp"))
+        # The rest goes on from there.
+        process = run()
+        said, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert f"96 photos: 96 ok, 0 no_pose, 0 unreadable; {len(kept)} were there" in said
+
+    def test_a_worker_that_dies_is_told(self, start):
+        run, _, out = start
+        process = run()
+        self.middle(process, out)
+        workers = [pid for pid in group_members(process.pid) if is_spawned_worker(pid)]
+        assert len(workers) == 2
+        os.kill(workers[0], signal.SIGKILL)  # as the system does when memory runs out
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 1
+        [line] = [line for line in errors.splitlines() if line.startswith("error: ")]
+        assert line.startswith("error: A worker process died on one of ")
+        assert "What was finished is kept; run the command again" in line
+        assert len(Shards(out)) >= 20
+        wait_until(lambda: not group_members(process.pid))
+
+
+def is_spawned_worker(pid: int) -> bool:
+    return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_a_script_can_use_it(tmp_path, mannequins):
+    """Used as a library from a script: workers start, and end with it."""
+    photos = copy_photos(mannequins, tmp_path / "photos", 1)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from vsam_heatmaps import Shards, extract\n"
+        "if __name__ == '__main__':\n"
+        f"    report = extract([Path({str(photos)!r})], Path({str(tmp_path / 'out')!r}))\n"
+        "    print(report.photos, report.counts['ok'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "1 1\n"), done.stderr

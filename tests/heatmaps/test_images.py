@@ -1,0 +1,375 @@
+"""Photos as people have them: kinds, rotations, damage, sizes; and folders full of them."""
+
+import io
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from vsam_heatmaps import VsamError, list_photos, read_photo
+from vsam_heatmaps.errors import UnreadablePhotoError
+
+WIDTH, HEIGHT = 37, 24
+EXIF_ORIENTATION = 274
+
+
+def gradients() -> np.ndarray:
+    """Make a photo without any symmetry: red grows rightwards, green downwards, blue both."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    red, green = columns * 255 // WIDTH, rows * 255 // HEIGHT
+    blue = (rows + columns) * 255 // (WIDTH + HEIGHT)
+    return np.stack([red, green, blue], axis=-1).astype(np.uint8)
+
+
+def noise() -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, (60, 80, 3), np.uint8)
+
+
+def opacity() -> np.ndarray:
+    return (255 - np.mgrid[:HEIGHT, :WIDTH][1] * 255 // WIDTH).astype(np.uint8)
+
+
+def encode(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png_chunks(width, height, depth, colour_type, rows, *, transparent=None) -> bytes:
+    """Write a PNG by hand: Pillow writes no 16-bit colour."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", header),
+            chunk(b"tRNS", transparent) if transparent else b"",
+            chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows), 9)),
+            chunk(b"IEND", b""),
+        ]
+    )
+
+
+def read(tmp_path, data: bytes, name="photo.jpg", **options) -> np.ndarray:
+    path = tmp_path / name
+    path.write_bytes(data)
+    photo = read_photo(path, **options)
+    assert photo.dtype == np.uint8
+    assert photo.ndim == 3
+    assert photo.shape[2] == 3
+    return photo
+
+
+def levels_apart(a: np.ndarray, b: np.ndarray) -> float:
+    assert a.shape == b.shape
+    return np.abs(a.astype(float) - b.astype(float)).max()
+
+
+def over_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    share = alpha[..., None] / 255
+    return rgb * share + 255 * (1 - share)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_rotation_is_applied(tmp_path, kind, orientation):
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
+    data = encode(Image.fromarray(gradients()), kind, exif=exif, **options)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert (upright.size == (WIDTH, HEIGHT)) == (orientation <= 4)
+    # Two JPEG decoders may round a level apart; the others lose nothing.
+    assert levels_apart(read(tmp_path, data), np.asarray(upright)) <= (2 if kind == "JPEG" else 0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_transparency_lies_over_white_and_is_rotated_too(tmp_path, kind, orientation):
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    rgba = Image.fromarray(np.dstack([gradients(), opacity()]))
+    photo = read(tmp_path, encode(rgba, kind, exif=exif, **options))
+    flat = Image.fromarray(np.rint(over_white(gradients(), opacity())).astype(np.uint8))
+    flat.getexif()[EXIF_ORIENTATION] = orientation
+    assert levels_apart(photo, np.asarray(ImageOps.exif_transpose(flat))) <= 1
+
+
+def test_one_transparent_colour_becomes_white(tmp_path):
+    grey = Image.fromarray(gradients()[..., 0])
+    photo = read(tmp_path, encode(grey, "PNG", transparency=int(gradients()[0, 9, 0])))
+    wanted = gradients()[..., 0].copy()
+    wanted[:, 9] = 255
+    assert levels_apart(photo, np.dstack([wanted] * 3)) == 0
+    palette = Image.fromarray(gradients()).quantize(16)
+    for kind in ("PNG", "GIF"):
+        photo = read(tmp_path, encode(palette, kind, transparency=3))
+        wanted = np.array(palette.convert("RGB"))
+        hidden = np.asarray(palette) == 3
+        assert hidden.any()
+        wanted[hidden] = 255
+        assert levels_apart(photo, wanted) == 0
+
+
+def test_sixteen_bits_become_eight(tmp_path):
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    grey = (columns * 65535 // WIDTH).astype(">u2")
+    colour = np.stack([grey, rows * 65535 // HEIGHT, grey[::-1, ::-1]], -1).astype(">u2")
+    with_alpha = np.dstack([colour, grey]).astype(">u2")
+    share = grey[..., None] / 65535
+    laid = colour / 257 * share + 255 * (1 - share)
+    for colour_type, pixels, wanted, tolerance in (
+        (0, grey, np.dstack([grey / 257] * 3), 1),  # 65535 / 257 = 255; cut or rounded
+        (2, colour, colour / 257, 1),
+        (6, with_alpha, laid, 2),  # colour and opacity are rounded
+    ):
+        data = png_chunks(WIDTH, HEIGHT, 16, colour_type, [row.tobytes() for row in pixels])
+        assert levels_apart(read(tmp_path, data, "photo.png"), wanted) <= tolerance
+    data = png_chunks(
+        WIDTH, HEIGHT, 16, 0, [row.tobytes() for row in grey], transparent=grey[0, 0].tobytes()
+    )
+    assert levels_apart(read(tmp_path, data)[:, 1:], np.dstack([grey / 257] * 3)[:, 1:]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "options", "tolerance"),
+    [
+        ("L", "PNG", {}, 0),
+        ("L", "JPEG", {"quality": 95}, 1),
+        ("LA", "PNG", {}, 0),
+        ("P", "PNG", {}, 0),
+        ("P", "GIF", {}, 0),
+        ("P", "BMP", {}, 0),
+        ("1", "PNG", {}, 0),
+        ("1", "TIFF", {}, 0),
+        # CMYK to RGB is a product that the two libraries round differently.
+        ("CMYK", "JPEG", {"quality": 95}, 2),
+        ("CMYK", "TIFF", {}, 2),
+        ("RGB", "JPEG", {"quality": 90, "progressive": True, "subsampling": 0}, 2),
+        ("RGB", "WEBP", {"lossless": True}, 0),
+        ("RGB", "WEBP", {"quality": 90}, 2),
+        ("RGB", "BMP", {}, 0),
+        ("RGB", "TIFF", {"compression": "tiff_lzw"}, 0),
+    ],
+)
+def test_every_kind_becomes_rgb(tmp_path, mode, kind, options, tolerance):
+    image = Image.fromarray(gradients())
+    image = image.quantize(64) if mode == "P" else image.convert(mode)
+    data = encode(image, kind, **options)
+    reference = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    assert len(np.unique(reference)) > 1
+    # The name says nothing: what is inside counts.
+    assert levels_apart(read(tmp_path, data, "PHOTO.JPG"), reference) <= tolerance
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_of_an_animation_the_first_frame_is_taken(tmp_path, kind):
+    first, second = Image.fromarray(gradients()), Image.fromarray(255 - gradients())
+    if kind == "GIF":
+        first, second = first.quantize(64), second.quantize(64)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encode(first, kind, save_all=True, append_images=[second], duration=50, **options)
+    assert Image.open(io.BytesIO(data)).n_frames == 2
+    assert levels_apart(read(tmp_path, data), np.asarray(first.convert("RGB"))) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "alpha"),
+    [
+        ("JPEG", {}, False),
+        ("JPEG", {"progressive": True}, False),
+        ("PNG", {}, False),
+        ("PNG", {}, True),
+        ("WEBP", {}, False),
+        ("WEBP", {"lossless": True}, False),
+        ("WEBP", {}, True),
+        ("GIF", {}, False),
+        ("GIF", {"transparency": 3}, True),
+        ("BMP", {}, False),
+        ("TIFF", {"compression": "tiff_lzw"}, False),
+        ("TIFF", {}, True),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about a damaged TIFF
+def test_truncated_files_are_refused(tmp_path, kind, options, alpha):
+    image = Image.fromarray(noise())
+    if alpha:
+        image.putalpha(Image.fromarray(noise()[..., 0]))
+    if kind == "GIF":
+        image = image.quantize(64)
+    data = encode(image, kind, **options)
+    assert read(tmp_path, data).shape == (60, 80, 3)
+    lengths = [1, 3, 12, 40, *(len(data) * share // 100 for share in (5, 20, 50, 80, 95, 99))]
+    for length in lengths:
+        with pytest.raises(UnreadablePhotoError, match=r"^it is (not an image|truncated)"):
+            read(tmp_path, data[:length])
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"This is a shopping list.\n", "it is not an image, or its header is damaged"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "it is not an image"),
+        (b"\xff\xd8\xff\xe0", "it is not an image"),
+        (bytes(1000), "it is not an image"),
+    ],
+)
+def test_what_is_no_photo_is_refused(tmp_path, data, reason):
+    with pytest.raises(UnreadablePhotoError) as refused:
+        read(tmp_path, data)
+    assert str(refused.value).startswith(reason)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(UnreadablePhotoError, match=r"^No such file or directory$"):
+        read_photo(tmp_path / "none.jpg")
+    with pytest.raises(UnreadablePhotoError, match=r"^Is a directory$"):
+        read_photo(tmp_path)
+
+
+def test_the_smallest_photos_are_read(tmp_path):
+    for mode in ("RGB", "RGBA", "L", "1"):
+        photo = read(tmp_path, encode(Image.new(mode, (1, 1), "white"), "PNG"))
+        assert photo.tolist() == [[[255, 255, 255]]]
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_photo_above_the_limit_is_refused_before_it_is_decoded(tmp_path):
+    # 400 million pixels in some fifty kilobytes. The rows' data is cut off: decoding would find
+    # "truncated", so the reason shows that nothing was decoded.
+    whole = png_chunks(20000, 20000, 1, 0, (bytes(2500) for _ in range(20000)))
+    with pytest.raises(UnreadablePhotoError, match=r"^it has more than 178 megapixels$"):
+        read(tmp_path, whole[:2000])
+    middling = png_chunks(12000, 9000, 1, 0, (bytes(1500) for _ in range(9000)))
+    with pytest.raises(UnreadablePhotoError) as refused:
+        read(tmp_path, middling[:2000])
+    assert str(refused.value) == (
+        "it has 12000 x 9000 pixels, more than the limit of 100000000 (--max-pixels)"
+    )
+
+
+def test_the_limit_is_the_number_of_pixels(tmp_path):
+    data = encode(Image.fromarray(gradients()), "PNG")
+    assert read(tmp_path, data, max_pixels=WIDTH * HEIGHT).shape == (HEIGHT, WIDTH, 3)
+    with pytest.raises(UnreadablePhotoError, match=r"more than the limit of 887 \(--max-pixels\)"):
+        read(tmp_path, data, max_pixels=WIDTH * HEIGHT - 1)
+
+
+class TestListing:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        return folder
+
+    def put(self, folder, *names):
+        for name in names:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x")
+
+    def ids(self, *inputs, **options):
+        photos = list_photos(inputs, **options)
+        assert all(photo.path.name for photo in photos)
+        return [photo.id for photo in photos]
+
+    def test_recursive_sorted_by_id_and_by_extension(self, folder):
+        kinds = "jpg jpeg jpe jfif png webp gif bmp tif tiff JPG Png".split()
+        self.put(folder, *(f"k.{kind}" for kind in kinds), "b/z.jpg", "b/c/a.jpg", "a.jpg")
+        self.put(folder, "notes.txt", "labels.csv", "jpg", "photo.jpg.part", "b/raw.heic")
+        wanted = sorted([*(f"k.{kind}" for kind in kinds), "b/z.jpg", "b/c/a.jpg", "a.jpg"])
+        assert self.ids(folder) == wanted
+        assert [p.path for p in list_photos([folder])] == [folder / id_ for id_ in wanted]
+
+    def test_hidden_files_and_folders_are_left_out(self, folder):
+        self.put(folder, "a.jpg", ".b.jpg", ".thumbs/c.jpg", "d/.e.jpg")
+        assert self.ids(folder) == ["a.jpg"]
+
+    def test_a_folder_named_like_a_photo_is_a_folder(self, folder):
+        self.put(folder, "album.jpg/a.jpg")
+        assert self.ids(folder) == ["album.jpg/a.jpg"]
+
+    def test_links_are_followed_once_and_loops_end(self, folder, tmp_path):
+        self.put(folder, "a/one.jpg", "z/two.jpg")
+        elsewhere = tmp_path / "elsewhere"
+        self.put(elsewhere, "three.jpg")
+        (folder / "a" / "up").symlink_to(folder)
+        (folder / "b_again").symlink_to(folder / "z")
+        (folder / "outside").symlink_to(elsewhere)
+        (folder / "link.jpg").symlink_to(elsewhere / "three.jpg")
+        assert self.ids(folder) == ["a/one.jpg", "link.jpg", "outside/three.jpg", "z/two.jpg"]
+
+    def test_a_link_to_a_folder_may_be_given(self, folder, tmp_path):
+        self.put(folder, "a.jpg")
+        (tmp_path / "link").symlink_to(folder)
+        assert self.ids(tmp_path / "link") == ["a.jpg"]
+
+    def test_a_broken_link_is_listed_and_reported(self, folder):
+        self.put(folder, "a.jpg")
+        (folder / "b.jpg").symlink_to(folder / "gone.jpg")
+        assert self.ids(folder) == ["a.jpg", "b.jpg"]
+        with pytest.raises(UnreadablePhotoError, match="No such file"):
+            read_photo(list_photos([folder])[1].path)
+
+    def test_any_name_that_the_system_allows(self, folder):
+        names = ["a b.jpg", "été 日本 👗.jpg", "new\nline.jpg", "quote'\".jpg", "-rf.jpg", "%s.jpg"]
+        self.put(folder, *names)
+        assert self.ids(folder) == sorted(names)
+
+    def test_a_name_that_is_no_utf8_gets_an_id_that_is(self, folder):
+        name = os.path.join(os.fsencode(folder), b"caf\xe9.jpg")  # noqa: PTH118
+        try:
+            os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
+        except OSError:
+            pytest.skip("this file system allows UTF-8 names only")
+        [photo] = list_photos([folder])
+        assert photo.id == "caf\\xe9.jpg"
+        assert os.fsencode(photo.path) == name
+        photo.id.encode()
+
+    def test_files_have_their_name_for_an_id(self, folder):
+        self.put(folder, "x/a.jpg", "x/scan.dat")
+        # What is named explicitly is taken, whatever its extension.
+        assert self.ids(folder / "x/a.jpg", folder / "x/scan.dat") == ["a.jpg", "scan.dat"]
+
+    def test_root_chooses_the_ids(self, folder, tmp_path):
+        self.put(folder, "x/a.jpg", "y/a.jpg")
+        assert self.ids(folder / "x", folder / "y/a.jpg", root=folder) == ["x/a.jpg", "y/a.jpg"]
+        assert self.ids(folder, root=tmp_path) == ["photos/x/a.jpg", "photos/y/a.jpg"]
+
+    def test_the_same_photo_given_twice_counts_once(self, folder):
+        self.put(folder, "a.jpg")
+        assert self.ids(folder, folder / "a.jpg", folder) == ["a.jpg"]
+
+    def test_two_photos_with_one_id_are_refused(self, folder):
+        self.put(folder, "x/a.jpg", "y/a.jpg")
+        with pytest.raises(VsamError) as refused:
+            list_photos([folder / "x", folder / "y"])
+        assert str(refused.value) == (
+            f"Two photos have the id 'a.jpg': {folder}/x/a.jpg and {folder}/y/a.jpg. "
+            "Name a folder above both with --root."
+        )
+
+    def test_what_does_not_lie_below_the_root_is_refused(self, folder, tmp_path):
+        self.put(folder, "a.jpg")
+        other = tmp_path / "other"
+        other.mkdir()
+        with pytest.raises(VsamError, match=r"^Expected `.*a\.jpg` to lie below the root .*other"):
+            list_photos([folder], root=other)
+
+    def test_missing_and_empty_inputs_are_refused(self, folder, tmp_path):
+        with pytest.raises(VsamError, match=r"none` to be a folder or a photo, but it is not th"):
+            list_photos([tmp_path / "none"])
+        self.put(folder, "notes.txt")
+        with pytest.raises(VsamError, match=r"^Expected `.*photos` to hold photos, but it holds "):
+            list_photos([folder])

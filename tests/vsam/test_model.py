@@ -1,0 +1,344 @@
+"""The network against plain torch and torchvision: same numbers, shapes, gradients, weights."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torchvision.models import vgg16, vgg16_bn
+
+from vsam.losses import VsamLoss
+from vsam.modeling.attention import AttentionBlock, FuseBlocks, SpatialAttention
+from vsam.modeling.build import ModelConfig, build_vsam, load_backbone
+from vsam.modeling.plan import vgg16_plan
+from vsam.modeling.vsam import VSAM
+from vsam_heatmaps.errors import VsamError
+
+
+def small(**changed) -> ModelConfig:
+    values = {"categories": 5, "attributes": 7, "image_size": 64, "width": 0.05, **changed}
+    return ModelConfig(**values)
+
+
+def randomized(model: VSAM) -> VSAM:
+    """Give every parameter and every statistic a value that can't be taken for its default."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if name.endswith("running_var"):
+                tensor.uniform_(0.5, 2.0, generator=generator)
+            elif tensor.is_floating_point() and tensor.ndim == 1:
+                tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.1)
+    return model.eval()
+
+
+def published_fusion(
+    blocks: list[torch.Tensor], weight: torch.Tensor, bias: torch.Tensor
+) -> torch.Tensor:
+    """Resize, concatenate, convolve, ReLU: the order of the paper and of its published code."""
+    size = blocks[0].shape[-2:]
+    resized = [
+        F.interpolate(block, size=size, mode="bilinear", align_corners=True) for block in blocks
+    ]
+    return F.relu(F.conv2d(torch.cat(resized, dim=1), weight, bias))
+
+
+def published_forward(
+    state: dict[str, torch.Tensor], layers: torch.nn.Sequential, images: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """VSAM as the paper tells it, on torchvision's VGG-16 and a state dict."""
+    ends = [i + 1 for i, layer in enumerate(layers) if isinstance(layer, torch.nn.MaxPool2d)]
+    b2 = layers[: ends[1]](images)
+    b3 = layers[ends[1] : ends[2]](b2)
+    b4 = layers[ends[2] : ends[3]](b3)
+    fused = published_fusion(
+        [b2, b3, b4], state["attention.fuse.conv.weight"], state["attention.fuse.conv.bias"]
+    )
+    summary = torch.stack([fused.sum(dim=1) / fused.shape[1], fused.max(dim=1).values], dim=1)
+    logits = F.conv2d(
+        summary,
+        state["attention.attend.conv.weight"],
+        state["attention.attend.conv.bias"],
+        padding=3,
+    )
+    attention = 1 / (1 + torch.exp(-logits))
+    gated = fused * attention
+    # Average pooling with kernel 2 and stride 4: the upper left 2x2 of each 4x4.
+    rows, columns = gated[..., 0::4, :] + gated[..., 1::4, :], slice(0, None, 4)
+    pooled = (rows[..., columns] + rows[..., 1::4]) / 4
+    b5 = layers[ends[3] :](b4 + 20 * pooled)
+
+    def head(name: str) -> torch.Tensor:
+        hidden = F.relu(
+            F.conv2d(b5, state[f"{name}.conv.weight"], state[f"{name}.conv.bias"], padding=1)
+        )
+        return hidden.mean((2, 3)) @ state[f"{name}.linear.weight"].T + state[f"{name}.linear.bias"]
+
+    return head("category_head"), head("attribute_head"), attention
+
+
+def test_commuted_fusion_equals_the_published_order():
+    torch.manual_seed(0)
+    fuse = FuseBlocks([8, 12, 16], 24).double()
+    blocks = [torch.randn(2, c, s, s).double() for c, s in ((8, 28), (12, 14), (16, 7))]
+    expected = published_fusion(blocks, fuse.conv.weight, fuse.conv.bias)
+    # In double precision nothing but rounding may differ: 36 products of values near 1.
+    torch.testing.assert_close(fuse(blocks), expected, rtol=0, atol=1e-12)
+    assert (expected > 0).any()
+    assert (expected == 0).any()
+
+
+def test_fusion_normalises_before_the_relu():
+    torch.manual_seed(0)
+    fuse = FuseBlocks([8, 12], 24, batch_norm=True).double().eval()
+    with torch.no_grad():
+        fuse.norm.running_mean.normal_()
+        fuse.norm.running_var.uniform_(0.5, 2)
+        fuse.norm.bias.normal_()
+    blocks = [torch.randn(2, c, s, s).double() for c, s in ((8, 12), (12, 6))]
+    large = F.interpolate(blocks[1], size=(12, 12), mode="bilinear", align_corners=True)
+    linear = F.conv2d(torch.cat([blocks[0], large], 1), fuse.conv.weight, fuse.conv.bias)
+    scale = fuse.norm.weight / (fuse.norm.running_var + fuse.norm.eps).sqrt()
+    shifted = (linear - fuse.norm.running_mean[:, None, None]) * scale[:, None, None]
+    expected = (shifted + fuse.norm.bias[:, None, None]).clamp(min=0)
+    torch.testing.assert_close(fuse(blocks), expected, rtol=0, atol=1e-12)
+
+
+def test_attention_block_changes_nothing_but_the_last_block():
+    torch.manual_seed(0)
+    block = AttentionBlock(fuse=FuseBlocks([8, 12, 16], 16), attend=SpatialAttention())
+    blocks = [torch.randn(2, c, s, s) for c, s in ((8, 16), (12, 8), (16, 4))]
+    before = [tensor.clone() for tensor in blocks]
+    changed, attention = block(blocks)
+    assert changed.shape == blocks[-1].shape
+    assert attention.shape == (2, 1, 16, 16)
+    for tensor, original in zip(blocks, before, strict=True):
+        assert torch.equal(tensor, original)
+
+
+@torch.inference_mode()
+def test_small_model_equals_the_restated_one_in_double_precision():
+    torch.manual_seed(1)
+    model = randomized(build_vsam(small(image_size=96))).double()
+    images = torch.randn(2, 3, 96, 96).double()
+    output = model(images)
+    expected = published_forward(model.state_dict(), model.features, images)
+    # Thirteen layers of a few hundred products each leave errors of some 1e-14 of the largest.
+    for ours, theirs in zip(output, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@torch.inference_mode()
+def test_published_size_equals_the_restated_one_on_torchvisions_vgg16():
+    torch.manual_seed(2)
+    model = randomized(build_vsam(ModelConfig(categories=46, attributes=1000)))
+    layers = vgg16(weights=None).features
+    # In place, ReLU would change the block outputs that are kept.
+    layers = torch.nn.Sequential(
+        *(torch.nn.ReLU() if isinstance(layer, torch.nn.ReLU) else layer for layer in layers)
+    ).eval()
+    layers.load_state_dict(model.features.state_dict())
+    images = torch.randn(1, 3, 224, 224)
+    output = model(images)
+    expected = published_forward(model.state_dict(), layers, images)
+    assert [tuple(tensor.shape) for tensor in output] == [(1, 46), (1, 1000), (1, 1, 56, 56)]
+    for ours, theirs in zip(output, expected, strict=True):
+        # float32 has 7 digits, and sums of up to 4608 products lose two or three of them.
+        scale = float(theirs.abs().max())
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize(("size", "side"), [(224, 56), (112, 28), (64, 16), (32, 8)])
+def test_sides_follow_from_the_image_size(size, side):
+    config = small(image_size=size)
+    assert config.attention_side == side
+    with torch.inference_mode():
+        output = build_vsam(config).eval()(torch.randn(2, 3, size, size))
+    assert output.category_logits.shape == (2, 5)
+    assert output.attribute_logits.shape == (2, 7)
+    assert output.attention.shape == (2, 1, side, side)
+    assert output.attention.min() >= 0
+    assert output.attention.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("width", "channels"),
+    [
+        (1.0, [64, 128, 256, 512, 512, 512, 1024]),
+        (0.25, [16, 32, 64, 128, 128, 128, 256]),
+        (0.01, [8, 8, 8, 8, 8, 8, 8]),
+    ],
+)
+def test_channels_follow_from_the_width(width, channels):
+    plan = vgg16_plan(width)
+    assert [len(block) for block in plan.blocks] == [2, 2, 3, 3, 3]
+    found = [plan.channels(block) for block in range(1, 6)]
+    assert [*found, plan.attention_channels, plan.head_channels] == channels
+
+
+@pytest.mark.parametrize("width", [0, -1, 4.1, float("nan")])
+def test_impossible_widths_are_refused(width):
+    with pytest.raises(VsamError, match="Expected `width` to be above 0 and up to 4"):
+        build_vsam(small(width=width))
+
+
+@pytest.mark.parametrize("field", [{"categories": 0}, {"attributes": 0}, {"dropout": 1.0}])
+def test_impossible_configurations_are_refused(field):
+    with pytest.raises(VsamError, match=f"Expected `{next(iter(field))}` to be"):
+        small(**field)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_the_gradient_reaches_every_parameter(batch_norm):
+    torch.manual_seed(4)
+    model = build_vsam(small(batch_norm=batch_norm, dropout=0.0)).train()
+    criterion = VsamLoss(class_weights=torch.ones(5), pose_weight=10.0)
+    terms = criterion(
+        model(torch.randn(4, 3, 64, 64)),
+        category=torch.tensor([0, 1, 2, -100]),
+        attributes=(torch.rand(4, 7) > 0.5).float(),
+        heatmap=torch.rand(4, 1, 16, 16),
+        has_pose=torch.tensor([True, True, False, True]),
+    )
+    terms.total.backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    assert len(gradients) > 30
+    # Normalisation takes away a constant that was added just before it: no gradient can be there.
+    without = set()
+    if batch_norm:
+        without = {
+            f"{name}.bias"
+            for name, module in model.named_modules()
+            if isinstance(module, torch.nn.Conv2d) and name != "attention.attend.conv"
+        }
+    for name, gradient in gradients.items():
+        assert gradient is not None, name
+        assert gradient.isfinite().all(), name
+        if name not in without:
+            assert gradient.abs().max() > 0, name
+
+
+def test_attention_is_trained_through_features_too():
+    # Without the pose's term the map still gets its gradient from the classes.
+    torch.manual_seed(4)
+    model = build_vsam(small(dropout=0.0))
+    model(torch.randn(2, 3, 64, 64)).category_logits.square().sum().backward()
+    assert model.attention.attend.conv.weight.grad.abs().max() > 0
+
+
+def outputs_of_blocks(layers: torch.nn.Sequential, images: torch.Tensor) -> list[torch.Tensor]:
+    blocks, x = [], images
+    for layer in layers:
+        x = layer(x)
+        if isinstance(layer, torch.nn.MaxPool2d):
+            blocks.append(x)
+    return blocks
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("batch_norm", [False, True])
+@torch.inference_mode()
+def test_load_backbone_gives_torchvisions_blocks(tmp_path, suffix, batch_norm):
+    torch.manual_seed(5)
+    theirs = (vgg16_bn if batch_norm else vgg16)(weights=None, init_weights=False)
+    theirs.classifier = torch.nn.Linear(1, 1)  # half a gigabyte that plays no part
+    for name, tensor in theirs.features.state_dict().items():
+        if name.endswith("running_mean"):
+            tensor.normal_(std=0.1)
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save(theirs.state_dict(), path)
+    else:
+        save_file(theirs.state_dict(), path)
+    model = build_vsam(ModelConfig(categories=2, attributes=2, batch_norm=batch_norm))
+    load_backbone(model, path)
+    images = torch.randn(1, 3, 32, 32)
+    expected = outputs_of_blocks(theirs.features.eval(), images)
+    found = outputs_of_blocks(model.features.eval(), images)
+    assert len(found) == 5
+    for ours, block in zip(found, expected, strict=True):
+        assert torch.equal(ours, block)
+        assert block.abs().max() > 0
+
+
+class Bomb:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def backbone_refused(path: Path, **config) -> str:
+    model = build_vsam(small(**config))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(VsamError) as refused:
+        load_backbone(model, path)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    message = str(refused.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+def test_load_backbone_refuses_a_missing_file(tmp_path):
+    assert "is not there" in backbone_refused(tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy"])
+def test_load_backbone_never_runs_code(tmp_path, kind):
+    path, witness = tmp_path / "bomb.pth", tmp_path / "exploded"
+    content = {"features.0.weight": Bomb(witness)}
+    if kind == "zip":
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content))
+    assert "Could not read weights" in backbone_refused(path)
+    assert not witness.exists()
+    pickle.loads(pickle.dumps(content))
+    assert witness.exists(), "the bomb would not have gone off"
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04 truncated"])
+def test_load_backbone_refuses_files_of_another_kind(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert "Could not read weights" in backbone_refused(path)
+
+
+def test_load_backbone_refuses_what_is_no_state_dict(tmp_path):
+    path = tmp_path / "list.pth"
+    torch.save([torch.zeros(3)], path)
+    assert "Could not read weights" in backbone_refused(path)
+
+
+def test_load_backbone_refuses_a_state_dict_without_tensors(tmp_path):
+    path = tmp_path / "numbers.pth"
+    wanted = build_vsam(small()).features.state_dict()
+    torch.save({f"features.{name}": 1.0 for name in wanted}, path)
+    backbone_refused(path)
+
+
+def test_load_backbone_refuses_other_names_and_names_the_option(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file(
+        {f"features.{n}": t for n, t in build_vsam(small()).features.state_dict().items()}, path
+    )
+    message = backbone_refused(path, batch_norm=True)
+    assert "lacks features." in message
+    assert "--batch-norm" in message
+
+
+def test_load_backbone_refuses_other_shapes(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    wide = build_vsam(small(width=0.25)).features.state_dict()
+    save_file({f"features.{name}": tensor for name, tensor in wide.items()}, path)
+    message = backbone_refused(path)
+    assert "features.0.weight" in message
+    assert "(8, 3, 3, 3)" in message
+    assert "(16, 3, 3, 3)" in message
+    assert "--width 1" in message

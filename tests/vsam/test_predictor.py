@@ -1,0 +1,169 @@
+"""The predictor: scores equal the model's, whatever the batch; broken photos keep to themselves."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vsam.predictor import Prediction, Predictor
+from vsam.run_folder import Labels, load_checkpoint
+from vsam_heatmaps.errors import VsamError
+from vsam_heatmaps.images import Photo, list_photos, read_photo
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_run) -> Predictor:
+    return Predictor.from_run(tiny_run, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def listed(tiny_data) -> list[Photo]:
+    return list_photos([tiny_data / "photos"])
+
+
+def scores(prediction: Prediction) -> np.ndarray:
+    return np.concatenate([prediction.category_scores, prediction.attribute_scores])
+
+
+@torch.inference_mode()
+def test_predictions_are_the_models_outputs(tiny_run, predictor, listed):
+    checkpoint = load_checkpoint(tiny_run)
+    assert checkpoint.config.batch_norm
+    tagged = list(predictor.predict_files(listed[:5]))
+    assert len(tagged) == 5
+    for one in tagged:
+        # By hand: Pillow resizes, numpy normalises, the model runs on one photo.
+        photo = Image.open(one.photo.path).convert("RGB").resize((32, 32), Image.BILINEAR)
+        inputs = (np.asarray(photo) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+        batch = torch.from_numpy(inputs).permute(2, 0, 1)[None].float()
+        output = checkpoint.model(batch)
+        # Pillow's and torchvision's pixels differ by a level here and there.
+        close = {"atol": 0.02}
+        np.testing.assert_allclose(
+            one.prediction.category_scores, output.category_logits[0].softmax(0), **close
+        )
+        np.testing.assert_allclose(
+            one.prediction.attribute_scores, 1 / (1 + np.exp(-output.attribute_logits[0])), **close
+        )
+        np.testing.assert_allclose(one.prediction.attention, output.attention[0, 0], **close)
+        exact = checkpoint.model(checkpoint.preprocessing(read_photo(one.photo.path))[None])
+        np.testing.assert_allclose(
+            one.prediction.category_scores, exact.category_logits[0].softmax(0), atol=1e-5
+        )
+
+
+def test_the_batch_does_not_change_a_photos_scores(predictor, listed):
+    alone = {one.photo.id: one for one in predictor.predict_files(listed, batch_size=1)}
+    assert len(alone) == 24
+    spread = np.ptp([scores(one.prediction) for one in alone.values()], axis=0)
+    assert spread.max() > 1e-3, "all photos look the same, so nothing is tested"
+    for batch_size, workers in ((5, 1), (24, 3), (100, 2)):
+        together = list(
+            predictor.predict_files(reversed(listed), batch_size=batch_size, workers=workers)
+        )
+        assert [one.photo for one in together] == listed[::-1]
+        for one in together:
+            other = alone[one.photo.id].prediction
+            # The order of float32 sums depends on the batch.
+            np.testing.assert_allclose(scores(one.prediction), scores(other), atol=1e-5)
+            np.testing.assert_allclose(one.prediction.attention, other.attention, atol=1e-5)
+
+
+def test_unreadable_photos_keep_their_place_and_spoil_no_other(predictor, listed, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no photo")
+    absent = Photo("absent.jpg", tmp_path / "absent.jpg")
+    mixed = [listed[0], Photo("broken.jpg", broken), listed[1], absent, listed[2]]
+    expected = [scores(one.prediction) for one in predictor.predict_files(listed[:3])]
+    for batch_size in (1, 2, 5):
+        tagged = list(predictor.predict_files(mixed, batch_size=batch_size))
+        assert [one.photo for one in tagged] == mixed
+        assert [one.prediction is None for one in tagged] == [False, True, False, True, False]
+        assert [bool(one.error) for one in tagged] == [False, True, False, True, False]
+        found = [scores(one.prediction) for one in tagged if one.prediction]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_only_unreadable_photos_and_no_photos_at_all(predictor, tmp_path):
+    tagged = list(predictor.predict_files([Photo("a", tmp_path / "a"), Photo("b", tmp_path / "b")]))
+    assert [one.prediction for one in tagged] == [None, None]
+    assert list(predictor.predict_files([])) == []
+    assert predictor.predict([]) == []
+
+
+def test_photos_with_too_many_pixels_are_unreadable(predictor, listed):
+    (tagged,) = predictor.predict_files(listed[:1], max_pixels=1000)
+    assert "--max-pixels" in tagged.error
+
+
+def test_also_is_called_with_each_readable_photo(predictor, listed, tmp_path):
+    photos = [listed[0], Photo("absent", tmp_path / "absent"), listed[1]]
+    tagged = list(predictor.predict_files(photos, also=lambda photo: photo.shape))
+    assert [one.extra for one in tagged] == [(48, 40, 3), None, (48, 40, 3)]
+
+
+def test_photos_of_different_sizes_share_a_batch(predictor):
+    rng = np.random.default_rng(0)
+    photos = [
+        rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((1, 1), (7, 300), (64, 64))
+    ]
+    together = predictor.predict(photos)
+    for photo, prediction in zip(photos, together, strict=True):
+        (alone,) = predictor.predict([photo])
+        np.testing.assert_allclose(scores(prediction), scores(alone), atol=1e-5)
+        assert prediction.attention.shape == (8, 8)
+        assert prediction.category_scores.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_stopping_early_stops_the_decoding(predictor, listed):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield listed[0]
+
+    tagged = predictor.predict_files(endless(), batch_size=2)
+    for _ in range(5):
+        next(tagged)
+    tagged.close()
+    assert len(taken) <= 12
+
+
+def test_bfloat16_is_near_float32(tiny_run, predictor, listed):
+    photos = [read_photo(photo.path) for photo in listed[:4]]
+    halved = Predictor.from_run(tiny_run, device="cpu", precision="bf16").predict(photos)
+    for a, b in zip(predictor.predict(photos), halved, strict=True):
+        # bfloat16 has 8 bits: 0.4 % a step, over some 15 layers.
+        np.testing.assert_allclose(scores(a), scores(b), atol=0.1)
+        assert b.category_scores.dtype == np.float32
+        assert b.category_scores.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_prediction_names_the_best_labels():
+    prediction = Prediction(
+        category_scores=np.array([0.05, 0.4, 0.1, 0.2, 0.1, 0.15], np.float32),
+        attribute_scores=np.array([0.5, 0.9, 0.50001, 0.1], np.float32),
+        attention=np.zeros((8, 8), np.float32),
+    )
+    labels = Labels(tuple("abcdef"), tuple("wxyz"))
+    short = prediction.describe(labels, threshold=0.5)
+    assert (short["category"], short["score"]) == ("b", 0.4)
+    # Equal scores keep the order of the labels.
+    assert [entry["label"] for entry in short["categories"]] == ["b", "d", "f", "c", "e"]
+    assert short["attributes"] == [{"label": "x", "score": 0.9}, {"label": "y", "score": 0.50001}]
+    everything = prediction.describe(labels, threshold=0.5, all_scores=True)
+    assert [entry["label"] for entry in everything["categories"]] == ["b", "d", "f", "c", "e", "a"]
+    assert [entry["label"] for entry in everything["attributes"]] == ["x", "y", "w", "z"]
+
+
+def test_a_device_that_is_not_there_is_refused(tiny_run):
+    if not torch.cuda.is_available():
+        with pytest.raises(VsamError, match="this machine has no cuda"):
+            Predictor.from_run(tiny_run, device="cuda")
+    with pytest.raises(VsamError, match="Expected `device` to be one of"):
+        Predictor.from_run(tiny_run, device="tpu")
+    with pytest.raises(VsamError, match="Expected `precision` to be one of"):
+        Predictor.from_run(tiny_run, device="cpu", precision="fp8")
+    with pytest.raises(VsamError, match="Expected `batch_size` to be at least 1"):
+        next(Predictor.from_run(tiny_run, device="cpu").predict_files([], batch_size=0))

@@ -1,0 +1,233 @@
+"""The run folder: what is saved comes back, and whatever does not fit is refused by name."""
+
+import json
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vsam import run_folder
+from vsam.modeling.build import ModelConfig, build_vsam
+from vsam.run_folder import Labels, load_checkpoint, save_description, save_tensors
+from vsam_datasets.preprocessing import Preprocessing
+from vsam_heatmaps.errors import VsamError
+
+CONFIG = ModelConfig(categories=2, attributes=3, image_size=32, width=0.05, batch_norm=True)
+PREPROCESSING = Preprocessing(image_size=32, interpolation="nearest", colour="bgr")
+LABELS = Labels(("Kleid", "юбка"), ("a-line", "\n", "é"))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path / "run"
+    save_description(
+        folder,
+        config=CONFIG,
+        preprocessing=PREPROCESSING,
+        labels=LABELS,
+        threshold=0.3,
+        training={"lr": 0.1},
+    )
+    save_tensors(folder / "model.safetensors", build_vsam(CONFIG).state_dict(), {"epoch": "1"})
+    return folder
+
+
+def refusal(run: Path) -> str:
+    with pytest.raises(VsamError) as refused:
+        load_checkpoint(run)
+    message = str(refused.value)
+    assert "\n" not in message
+    assert str(run) in message
+    return message
+
+
+def change_json(path: Path, **changed) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+
+def test_what_is_saved_comes_back(run):
+    state = load_file(run / "model.safetensors")
+    found = load_checkpoint(run)
+    assert (found.config, found.preprocessing, found.labels) == (CONFIG, PREPROCESSING, LABELS)
+    assert (found.threshold, found.training) == (0.3, {"lr": 0.1})
+    assert not found.model.training
+    assert len(state) > 30
+    assert set(found.model.state_dict()) == set(state)
+    for name, tensor in found.model.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+    assert sorted(path.name for path in run.iterdir()) == [
+        "config.json",
+        "labels.json",
+        "model.safetensors",
+    ]
+
+
+def test_tensors_keep_their_values_whatever_their_layout(tmp_path):
+    tensors = {
+        "last": torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last),
+        "turned": torch.arange(6).view(2, 3).T,
+        "single": torch.tensor(3),
+        "with gradient": torch.randn(2, requires_grad=True),
+    }
+    save_tensors(tmp_path / "t.safetensors", tensors, {"é": "ü"})
+    found, metadata = run_folder.load_tensors(tmp_path / "t.safetensors")
+    assert metadata == {"é": "ü"}
+    assert set(found) == set(tensors)
+    for name, tensor in tensors.items():
+        assert torch.equal(found[name], tensor), name
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    assert "is not there" in refusal(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "labels.json"])
+def test_a_missing_file_is_refused(run, name):
+    (run / name).unlink()
+    assert name in refusal(run)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    (tmp_path / "photo.jpg").touch()
+    assert "to be a run folder of vsam-train" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "labels.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
+def test_broken_json_is_refused(run, name, content):
+    (run / name).write_bytes(content)
+    assert name in refusal(run)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_format_version_is_refused(run, version):
+    change_json(run / "config.json", format_version=version)
+    assert f"to be 1, but got {version}" in refusal(run)
+
+
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("model", {"unknown": 1}),
+        ("model", {"categories": "many"}),
+        ("preprocessing", {"unknown": 1}),
+        ("preprocessing", {"mean": 0.5}),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(run, section, change):
+    given = json.loads((run / "config.json").read_text())[section]
+    change_json(run / "config.json", **{section: given | change})
+    assert "config.json" in refusal(run)
+
+
+@pytest.mark.parametrize("section", ["model", "preprocessing"])
+def test_a_description_without_a_section_is_refused(run, section):
+    given = json.loads((run / "config.json").read_text())
+    del given[section]
+    (run / "config.json").write_text(json.dumps(given))
+    assert section in refusal(run)
+
+
+def test_impossible_values_in_the_description_are_refused(run):
+    given = json.loads((run / "config.json").read_text())
+    change_json(run / "config.json", preprocessing=given["preprocessing"] | {"image_size": 33})
+    with pytest.raises(VsamError, match="Expected `image_size` to be"):
+        load_checkpoint(run)
+
+
+def test_labels_that_do_not_fit_are_refused(run):
+    change_json(run / "labels.json", categories=["Kleid"])
+    message = refusal(run)
+    assert "to name 2 categories and 3 attributes, but it names 1 and 3" in message
+    change_json(run / "labels.json", categories=7)
+    assert "to hold categories and attributes" in refusal(run)
+
+
+def change_weights(run: Path, change) -> None:
+    state = load_file(run / "model.safetensors")
+    change(state)
+    save_file(state, run / "model.safetensors")
+
+
+def test_a_missing_tensor_is_named(run):
+    change_weights(run, lambda state: state.pop("category_head.linear.bias"))
+    assert "it lacks category_head.linear.bias." in refusal(run)
+
+
+def test_an_extra_tensor_is_named(run):
+    change_weights(run, lambda state: state.update(third_head=torch.zeros(2)))
+    assert "it holds the unknown third_head." in refusal(run)
+
+
+def test_another_shape_is_named(run):
+    change_weights(
+        run, lambda state: state.update({"attribute_head.linear.weight": torch.zeros(3, 5)})
+    )
+    message = refusal(run)
+    assert "attribute_head.linear.weight" in message
+    assert "(3, 48), but got (3, 5)" in message
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(run, value):
+    def spoil(state):
+        state["features.0.weight"][1, 2, 0, 1] = value
+
+    change_weights(run, spoil)
+    message = refusal(run)
+    assert "features.0.weight" in message
+    assert "NaN or infinity" in message
+
+
+@pytest.mark.parametrize("kept", [0, 5, 8, 300, -1])
+def test_a_truncated_file_is_refused(run, kept):
+    data = (run / "model.safetensors").read_bytes()
+    (run / "model.safetensors").write_bytes(data[:kept])
+    assert "to be a safetensors file" in refusal(run)
+
+
+class Bomb:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "labels.json"])
+def test_no_pickle_is_ever_loaded(run, tmp_path, name):
+    witness = tmp_path / "exploded"
+    (run / name).write_bytes(pickle.dumps(Bomb(witness)))
+    (run / "model.pth").write_bytes(pickle.dumps(Bomb(witness)))
+    assert name in refusal(run)
+    torch.save(Bomb(witness), run / name)
+    assert name in refusal(run)
+    assert not witness.exists()
+    pickle.loads(pickle.dumps(Bomb(witness)))
+    assert witness.exists(), "the bomb would not have gone off"
+
+
+def test_a_failed_save_leaves_the_old_file(run, monkeypatch):
+    before = (run / "model.safetensors").read_bytes()
+
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(VsamError, match="No space left on device"):
+        save_tensors(run / "model.safetensors", {"a": torch.zeros(1)}, {})
+    monkeypatch.undo()
+    assert (run / "model.safetensors").read_bytes() == before
+    assert not list(run.glob(".*"))
+
+
+def test_a_copied_run_is_a_run(run, tmp_path):
+    shutil.copytree(run, tmp_path / "moved")
+    shutil.rmtree(run)
+    found = load_checkpoint(tmp_path / "moved")
+    assert found.config == replace(CONFIG)

@@ -1,0 +1,397 @@
+"""Training on tiny data: what a run leaves, reproducibility, resuming, and what is refused."""
+
+import csv
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import (
+    command,
+    environment,
+    keypoints,
+    record,
+    shard_info,
+    train_arguments,
+    train_config,
+    write_shards,
+    write_table,
+    write_tiny_data,
+)
+
+from vsam.modeling.build import ModelConfig, build_vsam
+from vsam.run_folder import load_checkpoint, save_tensors
+from vsam.training import train
+from vsam_heatmaps.errors import VsamError
+
+TERMS = {"train_total", "train_category", "train_attributes", "train_attention"}
+METRICS = {"category_accuracy", "category_top3", "attribute_map", "chance_map", "photos"}
+
+
+def lines(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def finished_epochs(run: Path) -> int:
+    with safe_open(run / "last.safetensors", framework="pt") as file:
+        return int(file.metadata()["epoch"])
+
+
+def same_weights(a: Path, b: Path, name: str = "last.safetensors") -> bool:
+    ours, theirs = load_file(a / name), load_file(b / name)
+    assert len(ours) > 30
+    return set(ours) == set(theirs) and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def refusal(config, **options) -> str:
+    with pytest.raises(VsamError) as refused:
+        train(config, **options)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def three_epochs(tiny_data, tmp_path_factory) -> Path:
+    """Give a run of three epochs, trained without a pause. Only read it."""
+    out = tmp_path_factory.mktemp("runs") / "three"
+    train(train_config(tiny_data, out, epochs=3))
+    return out
+
+
+def test_the_command_leaves_a_whole_run(tiny_run):
+    names = {path.name for path in tiny_run.iterdir()}
+    assert names == {
+        "config.json",
+        "labels.json",
+        "last.safetensors",
+        "metrics.jsonl",
+        "model.safetensors",
+        "tensorboard",
+    }
+    checkpoint = load_checkpoint(tiny_run)
+    assert checkpoint.labels.categories == ("dress", "jeans", "tee")
+    assert checkpoint.labels.attributes == ("left", "warm")
+    assert checkpoint.config == ModelConfig(
+        categories=3, attributes=2, image_size=32, width=0.05, batch_norm=True
+    )
+    assert checkpoint.preprocessing.image_size == 32
+    assert checkpoint.training["pose_weight"] == 10.0
+    assert checkpoint.training["lr"] == 0.003
+    assert finished_epochs(tiny_run) == 2
+
+
+def test_metrics_have_a_line_for_each_epoch_and_one_for_the_test_split(tiny_run):
+    *epochs, last = lines(tiny_run)
+    assert [line["epoch"] for line in epochs] == [1, 2]
+    for line in epochs:
+        assert set(line) == {"epoch", "lr", "seconds"} | TERMS | {f"val_{m}" for m in METRICS}
+        total = line["train_category"] + line["train_attributes"] + 10 * line["train_attention"]
+        assert line["train_total"] == pytest.approx(total, rel=1e-5)
+        assert all(math.isfinite(value) for value in line.values())
+        assert line["val_photos"] == 6
+    assert set(last) == {"epoch"} | {f"test_{m}" for m in METRICS}
+    assert last["test_photos"] == 3
+    best = max(epochs, key=lambda e: e["val_category_accuracy"] + e["val_attribute_map"])
+    assert last["epoch"] == best["epoch"]
+    with safe_open(tiny_run / "model.safetensors", framework="pt") as file:
+        assert file.metadata()["epoch"] == str(best["epoch"])
+
+
+def test_tensorboard_holds_the_figures_and_pictures(tiny_run):
+    events = EventAccumulator(str(tiny_run / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"train/total", "train/attention", "val/attribute_map", "lr"} <= set(tags["scalars"])
+    recorded = {scalar.step: scalar.value for scalar in events.Scalars("train/total")}
+    expected = {line["epoch"]: line["train_total"] for line in lines(tiny_run) if "lr" in line}
+    assert recorded == pytest.approx(expected, rel=1e-5)
+    assert tags["images"] == ["attention"]
+    pictures = events.Images("attention")
+    assert [picture.step for picture in pictures] == [1, 2]
+    # A grid of the six photos of the validation split, each with the attention beside it.
+    assert pictures[0].width * pictures[0].height >= 6 * 64 * 32
+
+
+@pytest.mark.parametrize("changed", [{}, {"num_workers": 2}])
+def test_the_same_seed_gives_the_same_weights_whatever_the_workers(
+    tiny_data, three_epochs, tmp_path, changed
+):
+    torch.manual_seed(77)
+    np.random.seed(77)
+    train(train_config(tiny_data, tmp_path / "run", epochs=3, **changed))
+    assert same_weights(tmp_path / "run", three_epochs)
+    assert same_weights(tmp_path / "run", three_epochs, "model.safetensors")
+
+
+def test_another_seed_gives_other_weights(tiny_data, three_epochs, tmp_path):
+    train(train_config(tiny_data, tmp_path / "run", epochs=3, seed=1))
+    assert not same_weights(tmp_path / "run", three_epochs)
+
+
+def test_the_largest_seed_trains(tiny_data, tmp_path):
+    train(train_config(tiny_data, tmp_path / "run", epochs=1, seed=2**32 - 1))
+    assert finished_epochs(tmp_path / "run") == 1
+
+
+def test_the_report_is_what_the_files_say(tiny_data, tmp_path):
+    report = train(train_config(tiny_data, tmp_path / "run"))
+    by_epoch = {line["epoch"]: line for line in lines(tmp_path / "run") if "lr" in line}
+    best = by_epoch[report.best_epoch]
+    assert report.validation.attribute_map == best["val_attribute_map"]
+    assert report.test.category_accuracy == lines(tmp_path / "run")[-1]["test_category_accuracy"]
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
+    # Fifty steps an epoch: it lasts long enough to be killed in the middle.
+    data = write_tiny_data(tmp_path / "data", count=80)
+    arguments = ("--epochs", 3, "--batch-size", 1, "--no-batch-norm", "--lr", 1e-3)
+
+    def start(out: Path, *more: object) -> subprocess.Popen:
+        return subprocess.Popen(
+            [command("vsam-train"), *train_arguments(data, out, *arguments, *more)],
+            env=environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    process = start(cut)
+    while not (cut / "last.safetensors").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    done = finished_epochs(cut)
+    assert done < 3, "it was over before it was killed"
+    assert [line["epoch"] for line in lines(cut)][:1] == [1]
+    for path in cut.glob(".*.tmp"):
+        path.unlink()  # what was being written when it was killed
+
+    process = start(cut, "--resume")
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    train(train_config(data, whole, epochs=3, batch_size=1, batch_norm=False, lr=1e-3))
+    assert same_weights(cut, whole)
+    assert same_weights(cut, whole, "model.safetensors")
+
+    def comparable(run: Path) -> list[dict]:
+        return [{k: v for k, v in line.items() if k != "seconds"} for line in lines(run)]
+
+    assert comparable(cut) == comparable(whole)
+    assert [line["epoch"] for line in lines(cut) if "lr" in line] == [1, 2, 3]
+
+
+def test_resuming_a_finished_run_changes_nothing(tiny_data, three_epochs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(three_epochs, run)
+    report = train(train_config(tiny_data, run, epochs=3), resume=True)
+    assert same_weights(run, three_epochs)
+    assert lines(run) == lines(three_epochs)
+    assert report.validation is not None
+
+
+def test_a_line_without_its_epochs_state_is_taken_back(tiny_data, three_epochs, tmp_path):
+    # Killed between the two files: metrics tell of epoch 3, the state is epoch 2's.
+    run = tmp_path / "run"
+    train(train_config(tiny_data, run, epochs=2))
+    train(train_config(tiny_data, run, epochs=3), resume=True)
+    text = (run / "metrics.jsonl").read_text()
+    shutil.rmtree(run)
+    train(train_config(tiny_data, run, epochs=2))
+    (run / "metrics.jsonl").write_text(text)
+    train(train_config(tiny_data, run, epochs=3), resume=True)
+    assert [line["epoch"] for line in lines(run) if "lr" in line] == [1, 2, 3]
+
+
+def test_the_pose_moves_the_attention(tiny_data, tmp_path):
+    reached = {}
+    for pose_weight in (1e-9, 100.0):  # the term is told in both cases; only its weight differs
+        run = tmp_path / str(pose_weight)
+        settings = {"batch_norm": False, "dropout": 0.0, "lr": 1e-2}
+        settings |= {"epochs": 5, "batch_size": 2}
+        train(train_config(tiny_data, run, pose_weight=pose_weight, **settings))
+        epochs = [line for line in lines(run) if "lr" in line]
+        reached[pose_weight] = [line["train_attention"] for line in epochs]
+    with_pose, without = reached[100.0], reached[1e-9]
+    assert len(with_pose) == 5
+    # Both see the same crops. Maps in 0..1 come no nearer to a peak than their soft maximum
+    # allows: 0.28 is the distance of a flat map, 0.22 about the least.
+    assert with_pose[-1] < without[-1] - 0.01
+    assert with_pose[-1] < with_pose[0] - 0.01
+
+
+def without_column(data: Path, target: Path, change) -> Path:
+    """Copy the table of labels with every row changed, or left out."""
+    with (data / "labels.csv").open(newline="") as file:
+        rows = [tuple(row.values()) for row in csv.DictReader(file)]
+    return write_table(target, filter(None, map(change, rows)))
+
+
+def test_a_table_without_categories_trains(tiny_data, tmp_path):
+    table = without_column(tiny_data, tmp_path / "l.csv", lambda row: (*row[:2], "", row[3]))
+    report = train(train_config(tiny_data, tmp_path / "run", data=table, epochs=1))
+    assert math.isnan(report.validation.category_accuracy)
+    (line, _) = lines(tmp_path / "run")
+    assert line["train_category"] == 0
+    assert line["val_category_accuracy"] is None
+    assert line["val_attribute_map"] > 0
+    assert load_checkpoint(tmp_path / "run").labels.categories == ("unknown",)
+
+
+def test_a_table_without_attributes_trains(tiny_data, tmp_path):
+    table = without_column(tiny_data, tmp_path / "l.csv", lambda row: (*row[:3], ""))
+    report = train(train_config(tiny_data, tmp_path / "run", data=table, epochs=1))
+    assert math.isnan(report.validation.attribute_map)
+    assert load_checkpoint(tmp_path / "run").labels.attributes == ("none",)
+
+
+def test_without_a_validation_split_the_last_epoch_counts(tiny_data, tmp_path):
+    table = without_column(
+        tiny_data, tmp_path / "l.csv", lambda row: row if row[1] == "train" else None
+    )
+    report = train(train_config(tiny_data, tmp_path / "run", data=table))
+    assert (report.best_epoch, report.validation, report.test) == (2, None, None)
+    assert [set(line) for line in lines(tmp_path / "run")] == [
+        {"epoch", "lr", "seconds"} | TERMS
+    ] * 2
+    last = load_file(tmp_path / "run" / "last.safetensors")
+    for name, tensor in load_file(tmp_path / "run" / "model.safetensors").items():
+        assert torch.equal(tensor, last[f"model.{name}"]), name
+
+
+def test_a_single_photo_left_over_is_no_batch(tiny_data, tmp_path):
+    # 15 photos in batches of 7 leave one, which batch normalisation could not use.
+    table = without_column(
+        tiny_data, tmp_path / "l.csv", lambda row: row if row[1] == "train" else None
+    )
+    assert len(table.read_text().splitlines()) == 16
+    train(train_config(tiny_data, tmp_path / "run", data=table, epochs=1, batch_size=7))
+    assert finished_epochs(tmp_path / "run") == 1
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_one_training_photo_trains(tiny_data, tmp_path, batch_norm):
+    table = write_table(tmp_path / "l.csv", [("tee/00.png", "train", "tee", "left")])
+    config = train_config(
+        tiny_data, tmp_path / "run", data=table, epochs=1, batch_norm=batch_norm, image_size=64
+    )
+    train(config)
+    assert load_checkpoint(tmp_path / "run").labels.categories == ("tee",)
+
+
+def test_without_heatmaps_and_lambda_training_needs_no_shards(tiny_data, tmp_path):
+    train(train_config(tiny_data, tmp_path / "run", heatmaps=None, pose_weight=0.0, epochs=1))
+    assert lines(tmp_path / "run")[0]["train_attention"] == 0
+
+
+def test_a_loss_that_explodes_ends_the_run_and_keeps_the_last_epoch(tiny_data, tmp_path):
+    run = tmp_path / "run"
+    train(train_config(tiny_data, run, epochs=1, batch_norm=False))
+    before = {name: (run / name).read_bytes() for name in ("last.safetensors", "model.safetensors")}
+    # As if it had been started with this rate: only the check of the options would stop it.
+    description = json.loads((run / "config.json").read_text())
+    description["training"]["lr"] = 1e30
+    (run / "config.json").write_text(json.dumps(description))
+    config = train_config(tiny_data, run, epochs=3, batch_norm=False, lr=1e30)
+    message = refusal(config, resume=True)
+    assert "The loss became" in message
+    assert "in epoch 2" in message
+    assert "--lr" in message
+    for name, data in before.items():
+        assert (run / name).read_bytes() == data
+    assert load_checkpoint(run).model
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_photo_stops_the_run_and_is_named(tmp_path, split, workers):
+    data = write_tiny_data(tmp_path / "data", count=12)
+    with (data / "labels.csv").open(newline="") as file:
+        broken = next(row["image"] for row in csv.DictReader(file) if row["split"] == split)
+    (data / "photos" / broken).write_bytes(b"no photo")
+    message = refusal(train_config(data, tmp_path / "run", epochs=1, num_workers=workers))
+    assert broken in message
+    assert "--data" in message
+
+
+def test_initial_weights_come_from_the_backbone_file(tiny_data, tmp_path):
+    torch.manual_seed(123)
+    sizes = {"image_size": 32, "width": 0.05, "batch_norm": True}
+    donor = build_vsam(ModelConfig(categories=3, attributes=2, **sizes))
+    weights = tmp_path / "w.safetensors"
+    save_tensors(weights, {f"features.{n}": t for n, t in donor.features.state_dict().items()}, {})
+    # A rate this small changes nothing that float32 can tell.
+    config = train_config(tiny_data, tmp_path / "run", epochs=1, lr=1e-30, backbone_weights=weights)
+    train(config)
+    trained = load_checkpoint(tmp_path / "run").model
+    assert torch.equal(trained.features[0].weight, donor.features[0].weight)
+    assert not torch.equal(trained.attention.fuse.conv.weight, donor.attention.fuse.conv.weight)
+
+
+def test_refusals_before_the_start_leave_no_run(tiny_data, tmp_path):
+    refused = {
+        "image_size": {"image_size": 40},
+        "width": {"width": 9.0},
+        "dropout": {"dropout": 1.0},
+        "backbone": {"backbone_weights": tmp_path / "none.pth"},
+        "one of by-category": {"region": "left_arm"},
+    }
+    if not torch.cuda.is_available():
+        refused["cuda"] = {"device": "cuda"}
+    for said, changed in refused.items():
+        assert said in refusal(train_config(tiny_data, tmp_path / "run", **changed))
+        assert not (tmp_path / "run").exists(), said
+
+
+def test_resuming_refuses_another_model_and_damaged_files(tiny_data, three_epochs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(three_epochs, run)
+    message = refusal(train_config(tiny_data, run, epochs=4, seed=5), resume=True)
+    assert "Expected `seed` to be 0, as in the run to resume, but got 5" in message
+    whole = (run / "last.safetensors").read_bytes()
+    (run / "last.safetensors").write_bytes(whole[:1000])
+    assert "last.safetensors" in refusal(train_config(tiny_data, run, epochs=4), resume=True)
+    shutil.copy(run / "model.safetensors", run / "last.safetensors")
+    assert "last.safetensors" in refusal(train_config(tiny_data, run, epochs=4), resume=True)
+    (run / "last.safetensors").write_bytes(whole)
+    (run / "config.json").write_text("{")
+    assert "config.json" in refusal(train_config(tiny_data, run, epochs=4), resume=True)
+    (run / "config.json").unlink()
+    assert "config.json" in refusal(train_config(tiny_data, run, epochs=4), resume=True)
+
+
+def test_a_run_that_died_in_its_first_epoch_can_be_started_again(tiny_data, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_data / "photos" / "tee", tmp_path / "kept")
+    broken = write_tiny_data(tmp_path / "data", count=12)
+    (broken / "photos" / "tee" / "00.png").write_bytes(b"no photo")
+    refusal(train_config(broken, run, epochs=1))
+    assert (run / "config.json").exists()
+    train(train_config(tiny_data, run, epochs=1))
+    assert finished_epochs(run) == 1
+
+
+def test_photos_of_any_shape_train(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rows, records = [], []
+    for number, (width, height) in enumerate([(10, 200), (200, 10), (33, 47), (32, 32)]):
+        Image.new("L" if number else "RGBA", (width, height), 128).save(photos / f"{number}.png")
+        rows.append((f"{number}.png", "train", "tee", ""))
+        records.append(record(f"{number}.png", keypoints(0.5, 0.5), shard_info()))
+    write_table(tmp_path / "labels.csv", rows)
+    write_shards(tmp_path / "shards", records)
+    train(train_config(tmp_path, tmp_path / "run", epochs=1, batch_size=4))
+    assert lines(tmp_path / "run")[0]["train_attention"] > 0
