@@ -117,7 +117,9 @@ def test_again_only_what_is_new(mannequins, tmp_path):
     assert np.isnan(old["wall.png"].keypoints).all()
 
     stamps = {path: path.stat().st_mtime_ns for path in out.glob("*.h5")}
+    (out / ".shard-000001.h5.123.tmp").write_bytes(b"half a shard of a run that was killed")
     again = extract([photos], out, options=options)
+    assert not list(out.glob(".*.tmp"))
     assert again.unchanged == again.photos == 7
     assert (again.counts, again.unreadable) == (first.counts, first.unreadable)
     assert {path: path.stat().st_mtime_ns for path in out.glob("*.h5")} == stamps
@@ -326,6 +328,19 @@ class TestInterrupted:
         assert process.returncode == 0, errors
         assert f"96 photos: 96 ok, 0 no_pose, 0 unreadable; {len(kept)} were there" in said
 
+    def test_ctrl_c_while_the_workers_start(self, start):
+        run, _, out = start
+        process = run()
+        wait_until(lambda: any(map(is_spawned_worker, group_members(process.pid))))
+        time.sleep(0.15)  # into the worker's imports
+        os.killpg(process.pid, signal.SIGINT)
+        said, errors = process.communicate(timeout=60)
+        assert (process.returncode, said) == (130, "")
+        assert errors.splitlines()[-1] == "Interrupted; what was finished is kept."
+        assert "Traceback" not in errors  # of a worker, either
+        wait_until(lambda: not group_members(process.pid))
+        assert not list(out.glob(".*.tmp"))
+
     def test_a_worker_that_dies_is_told(self, start):
         run, _, out = start
         process = run()
@@ -343,7 +358,10 @@ class TestInterrupted:
 
 
 def is_spawned_worker(pid: int) -> bool:
-    return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # ended meanwhile
+        return False
 
 
 def test_a_script_can_use_it(tmp_path, mannequins):
