@@ -49,7 +49,7 @@ def mannequins(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that it makes.")] = Path("demo"),
     count: Annotated[int, typer.Option(min=50, help="Mannequins to draw.")] = 1000,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 15,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 12,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Run the whole path on drawn mannequins and write a report: draw, extract, train, predict."""

@@ -78,6 +78,9 @@ def train(
         float | None,
         typer.Option("--lambda", help="Weight λ of the pose; 0 trains without. [default: 10.0]"),
     ] = None,
+    attribute_weight: Annotated[
+        float | None, typer.Option(help="Weight of the attributes' loss. [default: 1.0]")
+    ] = None,
     backbone_weights: Annotated[
         str | None,
         typer.Option(help="torchvision VGG-16 weights (.pth, .safetensors). [default: none]"),
@@ -129,6 +132,7 @@ def train(
         "region": region,
         "pose_weight": pose_weight,
         "min_crop": min_crop,
+        "attribute_weight": attribute_weight,
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,

@@ -32,6 +32,7 @@ class TrainConfig:
         dropout: In the heads.
         region: Which body region's map supervises the attention: a name, or `by-category`.
         pose_weight: λ, the weight of that supervision; 0 trains without poses.
+        attribute_weight: Weight of the attributes' loss beside the category's.
         backbone_weights: torchvision's VGG-16 weights to start from, or none.
         min_crop: Smallest share of a photo's area that the augmentation's random crop keeps; 1
             never crops.
@@ -57,6 +58,7 @@ class TrainConfig:
     dropout: float = 0.5
     region: str = "by-category"
     pose_weight: float = 10.0
+    attribute_weight: float = 1.0
     backbone_weights: Path | None = None
     min_crop: float = 0.7
     epochs: int = 20
@@ -77,6 +79,7 @@ class TrainConfig:
             raise expected("lr", "positive", self.lr)
         not_negative = {
             "lambda": self.pose_weight,
+            "attribute_weight": self.attribute_weight,
             "weight_decay": self.weight_decay,
             "num_workers": self.num_workers or 0,
         }

@@ -105,16 +105,22 @@ class VsamLoss(nn.Module):
     Args:
         class_weights: (K,), see `inverse_frequency_weights`.
         pose_weight: λ of the attention term; 0 leaves it out.
+        attribute_weight: Of the attribute term.
         gamma: Of the focal loss.
     """
 
     def __init__(
-        self, *, class_weights: torch.Tensor, pose_weight: float = 10.0, gamma: float = 2.0
+        self,
+        *,
+        class_weights: torch.Tensor,
+        pose_weight: float = 10.0,
+        attribute_weight: float = 1.0,
+        gamma: float = 2.0,
     ) -> None:
         super().__init__()
         self.class_weights: torch.Tensor
         self.register_buffer("class_weights", class_weights)
-        self.pose_weight, self.gamma = pose_weight, gamma
+        self.pose_weight, self.attribute_weight, self.gamma = pose_weight, attribute_weight, gamma
 
     def forward(
         self,
@@ -134,7 +140,7 @@ class VsamLoss(nn.Module):
         of_attributes = attribute_loss(
             output.attribute_logits.float(), attributes, gamma=self.gamma
         )
-        total = of_category + of_attributes
+        total = of_category + self.attribute_weight * of_attributes
         of_attention = attention_loss(output.attention.float(), heatmap, has_pose)
         if self.pose_weight:
             total = total + self.pose_weight * of_attention

@@ -114,7 +114,11 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
     }
     counts = count_labels(table.split("train"))[0]
     weights = inverse_frequency_weights([counts[name] for name in labels.categories])
-    criterion = VsamLoss(class_weights=weights, pose_weight=config.pose_weight)
+    criterion = VsamLoss(
+        class_weights=weights,
+        pose_weight=config.pose_weight,
+        attribute_weight=config.attribute_weight,
+    )
     network, optimizer, criterion = accelerator.prepare(model, optimizer, criterion)
     loaders = {
         split: accelerator.prepare(_make_loader(dataset, config, shuffle=split == "train"))

@@ -35,7 +35,8 @@ _SMALL: dict[str, Any] = {
     "image_size": 96,
     "batch_norm": True,
     "dropout": 0.2,
-    "min_crop": 0.8,
+    "min_crop": 0.85,
+    "attribute_weight": 3.0,
     "batch_size": 16,
     "lr": 2e-3,
 }
@@ -58,7 +59,7 @@ class DemoOptions:
 
     out: Path
     count: int = 1000
-    epochs: int = 15
+    epochs: int = 12
     seed: int = 0
 
 
