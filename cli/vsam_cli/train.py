@@ -109,6 +109,14 @@ def train(
         float | None,
         typer.Option(help="Attributes above this probability are predicted. [default: 0.5]"),
     ] = None,
+    fit_threshold: Annotated[
+        bool | None,
+        typer.Option(
+            "--fit-threshold/--no-fit-threshold",
+            help="Take the threshold with the best F1 on the validation split. "
+            "[default: no-fit-threshold]",
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
@@ -142,6 +150,7 @@ def train(
         "precision": precision and precision.value,
         "num_workers": num_workers,
         "threshold": threshold,
+        "fit_threshold": fit_threshold,
     }
     if backbone_weights is not None:
         none = backbone_weights == "none"

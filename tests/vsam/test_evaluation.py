@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vsam.evaluation import average_precisions, compute_metrics
+from vsam.evaluation import average_precisions, best_threshold, compute_metrics
 
 
 def slow_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -97,3 +97,25 @@ def test_two_classes_are_always_among_three():
     found = compute_metrics(scores, torch.rand(2, 1), torch.tensor([0, 1]), torch.ones(2, 1))
     assert (found.category_accuracy, found.category_top3) == (0.5, 1.0)
     assert (found.attribute_map, found.chance_map) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_best_threshold_has_the_highest_f1_of_all(seed):
+    generator = np.random.default_rng(seed)
+    true = generator.random((40, 6)) < 0.3
+    # cautious scores: right ones lie mostly below a half
+    scores = np.clip(generator.normal(0.2 + 0.2 * true, 0.1), 0, 1).astype(np.float32)
+
+    def f1(threshold):
+        said = scores > np.float32(threshold)
+        hits, wrong = (said & true).sum(), (said & ~true).sum() + (~said & true).sum()
+        return 2 * hits / (2 * hits + wrong)
+
+    found = best_threshold(torch.tensor(scores), torch.tensor(true).float())
+    assert f1(found) == max(f1(step / 100) for step in range(5, 96))
+    assert found < 0.5
+    assert f1(found) > f1(0.5) + 0.05
+
+
+def test_best_threshold_without_any_attribute_is_a_number():
+    assert 0 < best_threshold(torch.rand(4, 3), torch.zeros(4, 3)) < 1

@@ -31,8 +31,11 @@ from tiny import (
 )
 
 from vsam.modeling.build import ModelConfig, build_vsam
+from vsam.predictor import Predictor
 from vsam.run_folder import load_checkpoint, save_tensors
 from vsam.training import train
+from vsam_datasets.tables import read_labels
+from vsam_heatmaps import read_photo
 from vsam_heatmaps.errors import VsamError
 
 TERMS = {"train_total", "train_category", "train_attributes", "train_attention"}
@@ -150,6 +153,28 @@ def test_the_report_is_what_the_files_say(tiny_data, tmp_path):
     best = by_epoch[report.best_epoch]
     assert report.validation.attribute_map == best["val_attribute_map"]
     assert report.test.category_accuracy == lines(tmp_path / "run")[-1]["test_category_accuracy"]
+
+
+def test_a_fitted_threshold_is_saved_with_the_model(tiny_data, tmp_path):
+    plain, fitted = tmp_path / "plain", tmp_path / "fitted"
+    train(train_config(tiny_data, plain, epochs=1))
+    train(train_config(tiny_data, fitted, epochs=1, fit_threshold=True))
+    assert json.loads((plain / "config.json").read_text())["threshold"] == 0.5
+    rows = read_labels(tiny_data / "labels.csv").split("val")
+    predictor = Predictor.from_run(fitted)
+    assert predictor.threshold != 0.5
+
+    def f1(threshold):
+        hits = wrong = 0
+        for row in rows:
+            photo = read_photo(tiny_data / "photos" / row.image)
+            scores = predictor.predict([photo])[0].attribute_scores
+            for name, score in zip(predictor.labels.attributes, scores, strict=True):
+                said, true = score > threshold, name in row.attributes
+                hits, wrong = hits + (said and true), wrong + (said != true)
+        return 2 * hits / (2 * hits + wrong)
+
+    assert f1(predictor.threshold) >= max(f1(step / 20) for step in range(2, 19)) - 1e-9
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path):

@@ -46,6 +46,8 @@ class TrainConfig:
         precision: `fp32`, or `bf16` or `fp16` autocast.
         num_workers: Processes that load photos; by default up to four, 0 loads in the main one.
         threshold: Attributes above this probability are predicted.
+        fit_threshold: Take the threshold with the best F1 on the validation split instead. The
+            focal loss makes probabilities cautious, so that it is mostly below a half.
     """
 
     data: Path
@@ -70,6 +72,7 @@ class TrainConfig:
     precision: str = "fp32"
     num_workers: int | None = None
     threshold: float = 0.5
+    fit_threshold: bool = False
 
     def __post_init__(self) -> None:
         for name, count in {"epochs": self.epochs, "batch_size": self.batch_size}.items():

@@ -27,7 +27,7 @@ from vsam_heatmaps.shards import Shards
 
 from . import run_folder
 from .config import TrainConfig
-from .evaluation import Metrics, compute_metrics
+from .evaluation import Metrics, best_threshold, compute_metrics
 from .losses import LossTerms, VsamLoss, inverse_frequency_weights
 from .modeling.build import ModelConfig, build_vsam, load_backbone
 from .resuming import Best, load_last, save_last
@@ -124,15 +124,19 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
         split: accelerator.prepare(_make_loader(dataset, config, shuffle=split == "train"))
         for split, dataset in datasets.items()
     }
-    if accelerator.is_main_process:
-        run_folder.save_description(
-            config.out,
-            config=model_config,
-            preprocessing=preprocessing,
-            labels=labels,
-            threshold=config.threshold,
-            training=config.to_json(),
-        )
+
+    def describe(threshold: float) -> None:
+        if accelerator.is_main_process:
+            run_folder.save_description(
+                config.out,
+                config=model_config,
+                preprocessing=preprocessing,
+                labels=labels,
+                threshold=threshold,
+                training=config.to_json(),
+            )
+
+    describe(config.threshold)
     steps = len(loaders["train"])
     with Tracker(config.out, start, enabled=accelerator.is_main_process) as tracker:
         for epoch in range(start, config.epochs):
@@ -170,6 +174,9 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
             accelerator.wait_for_everyone()
         checkpoint = run_folder.load_checkpoint(config.out)
         model.load_state_dict(checkpoint.model.state_dict())
+        if config.fit_threshold and "val" in datasets:
+            _, scores, _, wanted = _scores_and_labels(accelerator, network, loaders["val"])
+            describe(best_threshold(scores, wanted))
         test = evaluate(accelerator, network, loaders["test"]) if "test" in datasets else None
         if test is not None and accelerator.is_main_process:
             tracker.epoch(
@@ -226,9 +233,16 @@ def _train_epoch(
     return means
 
 
-@torch.inference_mode()
 def evaluate(accelerator: Accelerator, network: nn.Module, loader: Any) -> Metrics:
     """Compute the metrics of a model on a loader of pairs."""
+    return compute_metrics(*_scores_and_labels(accelerator, network, loader))
+
+
+@torch.inference_mode()
+def _scores_and_labels(
+    accelerator: Accelerator, network: nn.Module, loader: Any
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Run a model over a loader; give what `compute_metrics` takes."""
     network.eval()
     parts: list[list[torch.Tensor]] = [[], [], [], []]
     for batch in _checked(loader):
@@ -243,7 +257,8 @@ def evaluate(accelerator: Accelerator, network: nn.Module, loader: Any) -> Metri
         )
         for part, tensor in zip(parts, gathered, strict=True):
             part.append(tensor.cpu())
-    return compute_metrics(*(torch.cat(part) for part in parts))
+    categories, attributes, category, attribute = (torch.cat(part) for part in parts)
+    return categories, attributes, category, attribute
 
 
 def _checked(loader: Any) -> Iterator[Pair]:

@@ -39,6 +39,7 @@ _SMALL: dict[str, Any] = {
     "attribute_weight": 3.0,
     "batch_size": 16,
     "lr": 2e-3,
+    "fit_threshold": True,
 }
 # In so short a training the published λ = 10 leaves hardly a trace in the map.
 _POSE_WEIGHT = 100.0
