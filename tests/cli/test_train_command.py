@@ -126,6 +126,13 @@ def test_shards_that_cannot_compose_the_region_are_refused(refused, tiny_data, t
         )
 
 
+def test_maps_smaller_than_the_attention_are_refused(refused):
+    line = refused("--image-size", 128)  # attention of 32 pixels a side, maps of 16
+    assert "at least the 32 pixels" in line
+    assert "they have 16" in line
+    assert "--side 32" in line
+
+
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.9])
 def test_a_truncated_shard_is_refused(refused, tiny_data, tmp_path, kept):
     shutil.copytree(tiny_data / "shards", tmp_path / "shards")

@@ -72,7 +72,6 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
             can't be read, or the loss stops being finite.
     """
     table = read_labels(config.data, config.photos)
-    shards = _open_shards(config, table)
     labels = Labels(table.categories or ("unknown",), table.attributes or ("none",))
     preprocessing = Preprocessing(image_size=config.image_size)
     model_config = ModelConfig(
@@ -83,6 +82,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
         batch_norm=config.batch_norm,
         dropout=config.dropout,
     )
+    shards = _open_shards(config, table, model_config.attention_side)
     accelerator = _make_accelerator(config)
     set_seed(config.seed)
     model = build_vsam(model_config)
@@ -320,7 +320,7 @@ def _make_accelerator(config: TrainConfig) -> Accelerator:
     )
 
 
-def _open_shards(config: TrainConfig, table: LabelTable) -> Shards | None:
+def _open_shards(config: TrainConfig, table: LabelTable, attention_side: int) -> Shards | None:
     """Open the heatmaps and tell how they match the photos."""
     if config.heatmaps is None or config.pose_weight == 0:
         return None
@@ -328,6 +328,12 @@ def _open_shards(config: TrainConfig, table: LabelTable) -> Shards | None:
     known = (BY_CATEGORY, *PARTS, *REGIONS)
     if config.region not in known:
         raise expected("--region", f"one of {', '.join(known)}", repr(config.region))
+    if shards.info.side < attention_side:
+        raise VsamError(
+            f"Expected the maps in {config.heatmaps} to have at least the {attention_side} pixels "
+            f"a side of the model's attention, but they have {shards.info.side}. Extract them with "
+            f"--side {attention_side}, or train with a smaller --image-size."
+        )
     match = match_heatmaps(table.rows, shards)
     # Composing one region says at once whether these shards' channels allow it.
     shards[shards.ids[0]].region("full" if config.region == BY_CATEGORY else config.region)
