@@ -25,6 +25,12 @@ EXIT_CODES = (
 )
 
 
+# Packages that only one stage needs, and the extra that installs them.
+_EXTRA_OF = dict.fromkeys(
+    ("accelerate", "safetensors", "tensorboard", "torch", "torchmetrics", "torchvision"), "train"
+) | {"mediapipe": "extract", "flatbuffers": "extract", "jinja2": "all"}
+
+
 def make_app(about: str, **options: Any) -> typer.Typer:
     """Make an app with the settings that all commands share."""
     return typer.Typer(
@@ -83,6 +89,12 @@ def _run(app: typer.Typer, name: str) -> int:
         app(prog_name=name)
     except VsamError as error:
         return _fail(f"error: {error}", EXIT_ERROR)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA_OF:
+            raise
+        remedy = f"pip install 'vsam[{_EXTRA_OF[package]}]'"
+        return _fail(f"error: This needs {package}. Install it with: {remedy}.", EXIT_ERROR)
     except BrokenPipeError:
         return EXIT_ERROR
     except KeyboardInterrupt:

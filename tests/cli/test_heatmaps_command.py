@@ -222,3 +222,25 @@ class TestCheapness:
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
         assert done.stdout == "1 False\n"
+
+
+def test_a_stage_that_is_not_installed_is_told_in_one_line(tmp_path):
+    # A finder that knows no torch stands for an environment without it.
+    script = """
+import sys
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Without())
+from vsam_cli.train import run
+sys.argv = ["vsam-train", "--data", "a", "--photos", "b", "--out", "c", "--lambda", "0"]
+run()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    expected = "error: This needs torch. Install it with: pip install 'vsam[train]'.\n"
+    assert done.stderr == expected
+    assert list(tmp_path.iterdir()) == []
