@@ -1,10 +1,19 @@
 """`vsam demo` on few mannequins: the whole path, the page and the picture that it leaves."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from html.parser import HTMLParser
+from pathlib import Path
 
 import cv2
 import pytest
+
+from vsam_cli.demo import pipeline
+from vsam_heatmaps.atomic import prepare_output_folder
 
 
 class Page(HTMLParser):
@@ -104,3 +113,24 @@ def test_mannequins_command_says_what_is_where(run_command, tmp_path):
     assert len(list((out / "photos").iterdir())) == 3
     assert (out / "labels.csv").is_file()
     assert (out / "joints.csv").is_file()
+
+
+def test_an_interrupted_demo_can_be_started_again(tmp_path):
+    out = tmp_path / "out"
+    command = [Path(sys.executable).parent / "vsam", "demo", "--out", out, "--count", "5000"]
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    photos = out / "mannequins" / "photos"
+    while not (photos.is_dir() and any(photos.glob("*.jpg"))):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    assert "Interrupted" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    # the folder is still taken for a demonstration's, not for somebody else's
+    prepare_output_folder(out, ours=pipeline.MARKER, purpose="a demonstration")

@@ -29,6 +29,9 @@ from vsam_heatmaps.shards import Record, Shards, Status
 
 _log = logging.getLogger("vsam")
 
+MARKER = "mannequins/.mannequins"
+"""What a folder of a demonstration holds from its first photo on."""
+
 # Small enough to train twice in minutes on two cores: on few photos, many small steps.
 _SMALL: dict[str, Any] = {
     "width": 0.25,
@@ -113,7 +116,7 @@ def run_demo(options: DemoOptions) -> DemoResult:
     from .sheet import draw_sheet
 
     out, began = options.out, time.monotonic()
-    prepare_output_folder(out, ours="mannequins/labels.csv", purpose="a demonstration")
+    prepare_output_folder(out, ours=MARKER, purpose="a demonstration")
     data, shards_path = out / "mannequins", out / "heatmaps"
     photos = data / "photos"
     _log.info("1/5 Draw %d mannequins.", options.count)
