@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -122,6 +122,13 @@ def print_version(asked: bool) -> None:
 
         typer.echo(f"vsam {__version__}")
         raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
+]
+"""The option that every command has."""
 
 
 def tell_unreadable(unreadable: list[tuple[str, str]], shown: int = 10) -> None:

@@ -12,8 +12,8 @@ import typer
 from .common import (
     EXIT_CODES,
     EXIT_SOME_UNREADABLE,
+    Version,
     make_app,
-    print_version,
     run_app,
     tell_unreadable,
 )
@@ -37,10 +37,7 @@ class OnError(StrEnum):
 
 @app.callback()
 def main(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
-    ] = False,
+    version: Version = False,
 ) -> None:
     """Keep `extract` a sub-command, and hold the options of all of them."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import EXIT_CODES, make_app, print_version, run_app
+from .common import EXIT_CODES, Version, make_app, run_app
 
 app = make_app(f"Fashion tagging with pose-supervised attention. {EXIT_CODES}")
 data_app = make_app("Make data sets.")
@@ -16,10 +16,7 @@ app.add_typer(data_app, name="data")
 
 @app.callback()
 def main(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
-    ] = False,
+    version: Version = False,
 ) -> None:
     """Hold the options of all sub-commands."""
 

@@ -13,8 +13,8 @@ from vsam_heatmaps.errors import VsamError
 from .common import (
     EXIT_CODES,
     EXIT_SOME_UNREADABLE,
+    Version,
     make_app,
-    print_version,
     run_app,
     tell_unreadable,
 )
@@ -62,10 +62,7 @@ def predict(
     ] = 100_000_000,
     device: Annotated[Device, typer.Option()] = Device.auto,
     precision: Annotated[Precision, typer.Option()] = Precision.fp32,
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
-    ] = False,
+    version: Version = False,
 ) -> None:
     """Tag every photo of a folder, in sorted order."""
     from vsam_heatmaps.atomic import prepare_output_folder

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .common import EXIT_CODES, make_app, print_version, run_app
+from .common import EXIT_CODES, Version, make_app, run_app
 
 app = make_app(f"Train VSAM on labelled photos and their heatmaps. {EXIT_CODES}")
 
@@ -117,10 +117,7 @@ def train(
             "[default: no-fit-threshold]",
         ),
     ] = None,
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
-    ] = False,
+    version: Version = False,
 ) -> None:
     """Train VSAM on labelled photos and their heatmaps, matched by image id.
 

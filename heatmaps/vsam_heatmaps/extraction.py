@@ -24,7 +24,7 @@ import numpy as np
 
 from .atomic import prepare_output_folder
 from .errors import UnreadablePhotoError, VsamError, expected, explain_os_error
-from .images import MAX_PIXELS, Photo, decode_photo, list_photos
+from .images import MAX_PIXELS, Photo, decode_photo, list_photos, read_bytes
 from .pose_model import find_pose_model
 from .poses import PoseEstimator
 from .progress import track
@@ -334,10 +334,7 @@ def _record(photo: Photo, known: bytes | None) -> Record | None:
     sha256 = bytes(32)
     size = (0, 0)
     try:
-        try:
-            data = photo.path.read_bytes()
-        except OSError as error:
-            raise UnreadablePhotoError(error.strerror or str(error)) from error
+        data = read_bytes(photo.path)
         sha256 = hashlib.sha256(data).digest()
         if sha256 == known:
             return None

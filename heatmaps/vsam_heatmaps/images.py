@@ -109,11 +109,15 @@ def read_photo(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]
     Raises:
         UnreadablePhotoError: If it can't be read or decoded.
     """
+    return decode_photo(read_bytes(path), max_pixels=max_pixels)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a photo's file; what the system refuses becomes an `UnreadablePhotoError`."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UnreadablePhotoError(error.strerror or str(error)) from error
-    return decode_photo(data, max_pixels=max_pixels)
 
 
 def decode_photo(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .atomic import write_bytes
 from .errors import UnreadablePhotoError, VsamError
-from .images import read_photo
+from .images import decode_photo, read_bytes
 from .landmarks import SKELETON, landmark_indices
 from .shards import Record, Shards, Status
 
@@ -159,13 +159,14 @@ def view_records(shards: Shards, ids: Sequence[str], photos: Path, out: Path) ->
             )
         record, path = shards[id_], photos / id_
         try:
-            photo = read_photo(path)
+            data = read_bytes(path)
+            photo = decode_photo(data)
         except UnreadablePhotoError as error:
             if record.status is not Status.UNREADABLE:
                 raise VsamError(f"Could not read {path}: {error}. Check --photos.") from error
             photo = np.full((250, 190, 3), 235, np.uint8)
         else:
-            if hashlib.sha256(path.read_bytes()).digest() != record.sha256:
+            if hashlib.sha256(data).digest() != record.sha256:
                 raise VsamError(
                     f"{path} is not the photo that was extracted under this id: its contents "
                     "differ. Check --photos, or extract again."

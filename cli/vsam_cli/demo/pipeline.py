@@ -19,6 +19,7 @@ from vsam.run_folder import Labels
 from vsam.training import train
 from vsam_datasets.deepfashion import region_of
 from vsam_datasets.mannequins import write_mannequins
+from vsam_datasets.mannequins import writing as mannequins_writing
 from vsam_datasets.tables import LabelRow, read_labels
 from vsam_heatmaps.atomic import prepare_output_folder
 from vsam_heatmaps.errors import VsamError
@@ -29,7 +30,7 @@ from vsam_heatmaps.shards import Record, Shards, Status
 
 _log = logging.getLogger("vsam")
 
-MARKER = "mannequins/.mannequins"
+MARKER = f"mannequins/{mannequins_writing.MARKER}"
 """What a folder of a demonstration holds from its first photo on."""
 
 # Small enough to train twice in minutes on two cores: on few photos, many small steps.

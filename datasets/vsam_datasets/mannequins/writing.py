@@ -31,8 +31,8 @@ _JPEG_QUALITY = 90
 # Ten consecutive mannequins are split 7 : 1 : 2, so that a photo's split never depends on how
 # many there are.
 _SPLITS = ("train", "train", "test", "train", "train", "val", "train", "test", "train", "train")
-# Marks a folder as ours from its first photo on, so that an interrupted run can be repeated.
-_MARKER = ".mannequins"
+MARKER = ".mannequins"
+"""Marks a folder as ours from its first photo on, so that an interrupted run can be repeated."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def write_mannequins(
     if workers is not None and workers < 1:
         raise expected("workers", "at least 1", workers)
     out = Path(out)
-    prepare_output_folder(out, ours=_MARKER, purpose="mannequins")
-    write_text(out / _MARKER, "Drawn by vsam_datasets.mannequins; may be drawn over.\n")
+    prepare_output_folder(out, ours=MARKER, purpose="mannequins")
+    write_text(out / MARKER, "Drawn by vsam_datasets.mannequins; may be drawn over.\n")
     labels, photos = out / "labels.csv", out / "photos"
     try:
         labels.unlink(missing_ok=True)
