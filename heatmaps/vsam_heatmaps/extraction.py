@@ -24,13 +24,16 @@ import numpy as np
 
 from .atomic import prepare_output_folder
 from .errors import UnreadablePhotoError, VsamError, expected, explain_os_error
-from .images import MAX_PIXELS, Photo, decode_photo, list_photos
+from .images import MAX_PIXELS, Photo, decode, list_photos, read_bytes
 from .pose_model import find_pose_model
 from .poses import PoseEstimator
 from .progress import track
 from .rendering import RenderOptions, render_heatmaps
 from .shards import PATTERN, Record, ShardInfo, Shards, Status, differences, no_keypoints
 from .shards import write_shard as _write_shard
+
+LEAST_SIDE = 500
+"""Large JPEGs are decoded at a reduced scale with at least this many pixels on the longer side."""
 
 _BATCH = 8  # photos a task: small enough that Ctrl-C and the end of a run wait for little
 _TASKS_PER_WORKER = 4  # in flight, so that no worker waits for the main process
@@ -334,17 +337,14 @@ def _record(photo: Photo, known: bytes | None) -> Record | None:
     sha256 = bytes(32)
     size = (0, 0)
     try:
-        try:
-            data = photo.path.read_bytes()
-        except OSError as error:
-            raise UnreadablePhotoError(error.strerror or str(error)) from error
+        data = read_bytes(photo.path)
         sha256 = hashlib.sha256(data).digest()
         if sha256 == known:
             return None
-        image = decode_photo(data, max_pixels=_options.max_pixels)
-        size = (image.shape[1], image.shape[0])
+        decoded = decode(data, max_pixels=_options.max_pixels, least_side=LEAST_SIDE)
+        size = decoded.size
         try:
-            poses = _the_estimator().estimate(image)
+            poses = _the_estimator().estimate(decoded.image)
         except (RuntimeError, ValueError) as error:
             said = str(error).splitlines()[0]
             raise UnreadablePhotoError(f"the pose estimator failed: {said}") from error
