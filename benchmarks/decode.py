@@ -21,8 +21,9 @@ import cv2
 import numpy as np
 
 from vsam_heatmaps.extraction import LEAST_SIDE
-from vsam_heatmaps.images import decode, list_photos, read_bytes, read_photo
+from vsam_heatmaps.images import decode, read_bytes, read_photo
 from vsam_heatmaps.mediapipe_backend import MediaPipePoseEstimator
+from vsam_heatmaps.photos import list_photos
 
 
 def enlarged(path: Path, side: int, noise: float) -> bytes:

@@ -24,7 +24,8 @@ import numpy as np
 
 from .atomic import prepare_output_folder
 from .errors import UnreadablePhotoError, VsamError, expected, explain_os_error
-from .images import MAX_PIXELS, Photo, decode, list_photos, read_bytes
+from .images import MAX_PIXELS, decode, read_bytes
+from .photos import Photo, Photos, list_photos
 from .pose_model import find_pose_model
 from .poses import PoseEstimator
 from .progress import track
@@ -138,9 +139,7 @@ def extract(
         return _extract(photos, out, options, progress)
 
 
-def _extract(
-    photos: Sequence[Photo], out: Path, options: ExtractOptions, progress: bool
-) -> ExtractReport:
+def _extract(photos: Photos, out: Path, options: ExtractOptions, progress: bool) -> ExtractReport:
     model = find_pose_model(options.pose_model)
     info = ShardInfo(
         side=options.render.side,
@@ -159,8 +158,7 @@ def _extract(
             "Name another folder, or give the same options."
         )
     report = ExtractReport(photos=len(photos))
-    given = {photo.id for photo in photos}
-    report.gone = sum(id_ not in given for id_ in old.ids) if old else 0
+    report.gone = old.ids.count_missing(photos.ids) if old else 0
     writer = _ShardWriter(out, info, options.shard_size, old)
     workers = min(options.workers or os.cpu_count() or 1, -(-len(photos) // _BATCH))
     with (

@@ -1,24 +1,17 @@
-"""Find photos in folders and decode them: what people have on disk becomes upright RGB."""
+"""Decode photos: what people have on disk becomes upright RGB."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
 import struct
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import UnreadablePhotoError, VsamError
-
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-)
-"""File name extensions, in lower case, of what counts as a photo in a folder."""
+from .errors import UnreadablePhotoError
 
 MAX_PIXELS = 100_000_000
 """Photos with more pixels are refused before they are decoded: 300 MB as RGB are enough."""
@@ -30,85 +23,6 @@ _JPEG_SEGMENTS = frozenset({0xC4, 0xCC, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE})
 _EXIF_ORIENTATION = 0x0112
 
 _DAMAGED = "it is truncated, damaged or of an unsupported kind"
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A photo on disk.
-
-    Attributes:
-        id: Its path relative to the root of the photos, with `/` between folders.
-        path: Where it lies.
-    """
-
-    id: str
-    path: Path
-
-
-def list_photos(inputs: Iterable[Path], *, root: Path | None = None) -> list[Photo]:
-    """List the photos in folders (recursively) and the given files, sorted by id.
-
-    Hidden files and folders are left out; links are followed, each folder is visited once.
-
-    Args:
-        inputs: Folders and files.
-        root: The folder that ids are relative to. By default each folder's photos are relative to
-            that folder, and a file's id is its name.
-
-    Raises:
-        VsamError: If an input is missing, isn't below `root`, if there is no photo in it, or if
-            two photos get the same id.
-    """
-    photos: dict[str, Photo] = {}
-    for given in inputs:
-        if not given.exists():
-            raise VsamError(f"Expected `{given}` to be a folder or a photo, but it is not there.")
-        base = root or (given if given.is_dir() else given.parent)
-        found = 0
-        for path in _walk(given, set()) if given.is_dir() else [given]:
-            photo = Photo(_relative_id(path, base), path)
-            other = photos.setdefault(photo.id, photo)
-            if other.path != path and not other.path.samefile(path):
-                raise VsamError(
-                    f"Two photos have the id {photo.id!r}: {other.path} and {path}. "
-                    "Name a folder above both with --root."
-                )
-            found += 1
-        if not found:
-            raise VsamError(
-                f"Expected `{given}` to hold photos, but it holds none. "
-                f"Photos end in {' '.join(sorted(EXTENSIONS))}."
-            )
-    return [photos[id_] for id_ in sorted(photos)]
-
-
-def _walk(folder: Path, visited: set[str]) -> Iterator[Path]:
-    real = os.path.realpath(folder)
-    if real in visited:
-        return
-    visited.add(real)
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise VsamError(f"Could not list {folder}: {error.strerror}.") from error
-    entries = [entry for entry in entries if not entry.name.startswith(".")]
-    folders = [entry for entry in entries if entry.is_dir()]
-    for entry in entries:
-        # A name without a file behind it (a broken link) is listed: it is reported, not lost.
-        if Path(entry.name).suffix.lower() in EXTENSIONS and not entry.is_dir():
-            yield Path(entry.path)
-    # Links come last, so that a folder reached both ways keeps its own name.
-    for entry in sorted(folders, key=lambda entry: entry.is_symlink()):
-        yield from _walk(Path(entry.path), visited)
-
-
-def _relative_id(path: Path, base: Path) -> str:
-    # Not resolve(): a link keeps the name that the user sees.
-    above, below = Path(os.path.abspath(base)), Path(os.path.abspath(path))  # noqa: PTH100
-    if below.is_relative_to(above):
-        name = os.fsencode(below.relative_to(above).as_posix())
-        return name.decode("utf-8", "backslashreplace")  # what is no UTF-8 can't be stored as text
-    raise VsamError(f"Expected `{path}` to lie below the root {base}, but it doesn't.")
 
 
 def read_photo(

@@ -1,7 +1,6 @@
-"""Photos as people have them: kinds, rotations, damage, sizes; and folders full of them."""
+"""Photos as people have them: kinds, rotations, damage, sizes."""
 
 import io
-import os
 import struct
 import zlib
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vsam_heatmaps import VsamError, list_photos, read_photo
+from vsam_heatmaps import read_photo
 from vsam_heatmaps.errors import UnreadablePhotoError
 from vsam_heatmaps.images import decode, decode_photo
 
@@ -394,113 +393,3 @@ def test_jpegs_with_much_before_the_frame_are_read():
     # Two pictures in one file: a photo and its preview, as phones write them.
     double = encode(image, "MPO", save_all=True, append_images=[image.resize((9, 9))])
     assert decode_photo(double).shape == (HEIGHT, WIDTH, 3)
-
-
-class TestListing:
-    @pytest.fixture
-    def folder(self, tmp_path):
-        folder = tmp_path / "photos"
-        folder.mkdir()
-        return folder
-
-    def put(self, folder, *names):
-        for name in names:
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"x")
-
-    def ids(self, *inputs, **options):
-        photos = list_photos(inputs, **options)
-        assert all(photo.path.name for photo in photos)
-        return [photo.id for photo in photos]
-
-    def test_recursive_sorted_by_id_and_by_extension(self, folder):
-        kinds = "jpg jpeg jpe jfif png webp gif bmp tif tiff JPG Png".split()
-        self.put(folder, *(f"k.{kind}" for kind in kinds), "b/z.jpg", "b/c/a.jpg", "a.jpg")
-        self.put(folder, "notes.txt", "labels.csv", "jpg", "photo.jpg.part", "b/raw.heic")
-        wanted = sorted([*(f"k.{kind}" for kind in kinds), "b/z.jpg", "b/c/a.jpg", "a.jpg"])
-        assert self.ids(folder) == wanted
-        assert [p.path for p in list_photos([folder])] == [folder / id_ for id_ in wanted]
-
-    def test_hidden_files_and_folders_are_left_out(self, folder):
-        self.put(folder, "a.jpg", ".b.jpg", ".thumbs/c.jpg", "d/.e.jpg")
-        assert self.ids(folder) == ["a.jpg"]
-
-    def test_a_folder_named_like_a_photo_is_a_folder(self, folder):
-        self.put(folder, "album.jpg/a.jpg")
-        assert self.ids(folder) == ["album.jpg/a.jpg"]
-
-    def test_links_are_followed_once_and_loops_end(self, folder, tmp_path):
-        self.put(folder, "a/one.jpg", "z/two.jpg")
-        elsewhere = tmp_path / "elsewhere"
-        self.put(elsewhere, "three.jpg")
-        (folder / "a" / "up").symlink_to(folder)
-        (folder / "b_again").symlink_to(folder / "z")
-        (folder / "outside").symlink_to(elsewhere)
-        (folder / "link.jpg").symlink_to(elsewhere / "three.jpg")
-        assert self.ids(folder) == ["a/one.jpg", "link.jpg", "outside/three.jpg", "z/two.jpg"]
-
-    def test_a_link_to_a_folder_may_be_given(self, folder, tmp_path):
-        self.put(folder, "a.jpg")
-        (tmp_path / "link").symlink_to(folder)
-        assert self.ids(tmp_path / "link") == ["a.jpg"]
-
-    def test_a_broken_link_is_listed_and_reported(self, folder):
-        self.put(folder, "a.jpg")
-        (folder / "b.jpg").symlink_to(folder / "gone.jpg")
-        assert self.ids(folder) == ["a.jpg", "b.jpg"]
-        with pytest.raises(UnreadablePhotoError, match="No such file"):
-            read_photo(list_photos([folder])[1].path)
-
-    def test_any_name_that_the_system_allows(self, folder):
-        names = ["a b.jpg", "été 日本 👗.jpg", "new\nline.jpg", "quote'\".jpg", "-rf.jpg", "%s.jpg"]
-        self.put(folder, *names)
-        assert self.ids(folder) == sorted(names)
-
-    def test_a_name_that_is_no_utf8_gets_an_id_that_is(self, folder):
-        name = os.path.join(os.fsencode(folder), b"caf\xe9.jpg")  # noqa: PTH118
-        try:
-            os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
-        except OSError:
-            pytest.skip("this file system allows UTF-8 names only")
-        [photo] = list_photos([folder])
-        assert photo.id == "caf\\xe9.jpg"
-        assert os.fsencode(photo.path) == name
-        photo.id.encode()
-
-    def test_files_have_their_name_for_an_id(self, folder):
-        self.put(folder, "x/a.jpg", "x/scan.dat")
-        # What is named explicitly is taken, whatever its extension.
-        assert self.ids(folder / "x/a.jpg", folder / "x/scan.dat") == ["a.jpg", "scan.dat"]
-
-    def test_root_chooses_the_ids(self, folder, tmp_path):
-        self.put(folder, "x/a.jpg", "y/a.jpg")
-        assert self.ids(folder / "x", folder / "y/a.jpg", root=folder) == ["x/a.jpg", "y/a.jpg"]
-        assert self.ids(folder, root=tmp_path) == ["photos/x/a.jpg", "photos/y/a.jpg"]
-
-    def test_the_same_photo_given_twice_counts_once(self, folder):
-        self.put(folder, "a.jpg")
-        assert self.ids(folder, folder / "a.jpg", folder) == ["a.jpg"]
-
-    def test_two_photos_with_one_id_are_refused(self, folder):
-        self.put(folder, "x/a.jpg", "y/a.jpg")
-        with pytest.raises(VsamError) as refused:
-            list_photos([folder / "x", folder / "y"])
-        assert str(refused.value) == (
-            f"Two photos have the id 'a.jpg': {folder}/x/a.jpg and {folder}/y/a.jpg. "
-            "Name a folder above both with --root."
-        )
-
-    def test_what_does_not_lie_below_the_root_is_refused(self, folder, tmp_path):
-        self.put(folder, "a.jpg")
-        other = tmp_path / "other"
-        other.mkdir()
-        with pytest.raises(VsamError, match=r"^Expected `.*a\.jpg` to lie below the root .*other"):
-            list_photos([folder], root=other)
-
-    def test_missing_and_empty_inputs_are_refused(self, folder, tmp_path):
-        with pytest.raises(VsamError, match=r"none` to be a folder or a photo, but it is not th"):
-            list_photos([tmp_path / "none"])
-        self.put(folder, "notes.txt")
-        with pytest.raises(VsamError, match=r"^Expected `.*photos` to hold photos, but it holds "):
-            list_photos([folder])
