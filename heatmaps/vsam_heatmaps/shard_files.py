@@ -7,6 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,15 @@ class ShardFiles:
         with damage_told(self.paths[number]):
             return self._shard(number).row(row)
 
+    def heatmaps(self, number: int, row: int) -> NDArray[np.uint8]:
+        """Read a row's maps alone, (C, H, W) uint8.
+
+        Raises:
+            VsamError: If the shard is damaged.
+        """
+        with damage_told(self.paths[number]):
+            return self._shard(number).heatmaps[row]
+
     def _shard(self, number: int) -> _OpenShard:
         if self._pid != os.getpid():
             # Handles inherited by a fork belong to the parent: forget them, don't close them.
@@ -80,35 +90,40 @@ class _OpenShard:
     """An open shard.
 
     The small columns are read once: HDF5 checks and unpacks such a column as a whole for each
-    row that is asked for, which took ten times as long as the row's maps. The maps are chunks of
-    their own, each checked when it is read.
+    row that is asked for, which took ten times as long as the row's maps. They are read when the
+    first row is: whoever wants maps alone does not wait for them. The maps are chunks of their
+    own, each checked when it is read.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = opened(path)
         try:
-            self._heatmaps = self._file["heatmaps"]
-            self._keypoints = self._file["keypoints"][:]  # (N, 33, 4) float32
-            self._size = self._file["size"][:]  # (N, 2) int32
-            self._reason = self._file["reason"][:]  # (N,) bytes
-            columns = (self._heatmaps, self._keypoints, self._size, self._reason)
-            if len({len(column) for column in columns}) != 1:
-                raise ValueError("its data sets have different lengths")
+            self.heatmaps = self._file["heatmaps"]  # reads what is indexed
+            self._rows = len(self.heatmaps)
         except BaseException:
             self._file.close()
             raise
 
     def __len__(self) -> int:
-        return len(self._size)
+        return self._rows
+
+    @cached_property
+    def _columns(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Keypoints (N, 33, 4) float32, size (N, 2) int32, reason (N,) bytes."""
+        columns = [self._file[name][:] for name in ("keypoints", "size", "reason")]
+        if any(len(column) != self._rows for column in columns):
+            raise ValueError("its data sets have different lengths")
+        keypoints, size, reason = columns
+        return keypoints, size, reason
 
     def row(self, row: int) -> Row:
-        width, height = self._size[row].tolist()
-        # Copies: a caller may change what it is given.
+        keypoints, size, reason = self._columns
+        width, height = size[row].tolist()
         return Row(
-            heatmaps=self._heatmaps[row],
-            keypoints=self._keypoints[row].copy(),
+            heatmaps=self.heatmaps[row],
+            keypoints=keypoints[row].copy(),  # a caller may change what it is given
             size=(width, height),
-            reason=self._reason[row].decode(),
+            reason=reason[row].decode(),
         )
 
     def close(self) -> None:

@@ -6,10 +6,10 @@ import json
 import os
 from array import array
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -203,8 +203,9 @@ class Shards:
         self._rows = ShardFiles(files)
         # Of all rows of all shards, shard after shard:
         ids = NameBlock()
-        statuses: list[NDArray[np.uint8]] = []
-        hashes: list[NDArray[np.uint8]] = []
+        self._status = bytearray()
+        self._sha256 = bytearray()  # 32 bytes a row
+        self._ends: list[int] = []  # of each shard
         info: ShardInfo | None = None
         for file in files:
             own, columns = _read_index(file)
@@ -216,16 +217,14 @@ class Shards:
             info = own
             for id_ in columns.ids:
                 ids.add(id_)
-            statuses.append(columns.statuses)
-            hashes.append(columns.hashes)
+            self._status += columns.statuses.tobytes()
+            self._sha256 += columns.hashes.tobytes()
+            self._ends.append(len(self._status))
         assert info is not None
         self.info: ShardInfo = info
-        # Where each shard's rows end, and the row that counts for each id.
-        self._ends = list(accumulate(map(len, statuses)))
+        # The row that counts for each id.
         self._place = array("Q", (positions[-1] for _, positions in ids.groups()))
         self.ids = Names(ids[position] for position in self._place)
-        self._status = np.concatenate(statuses)  # (N,)
-        self._sha256 = np.concatenate(hashes)  # (N, 32)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -238,16 +237,16 @@ class Shards:
 
     def status(self, id_: str) -> Status:
         """Look up what became of a photo without reading its maps."""
-        return Status(int(self._status[self._find(id_)]))
+        return Status(self._status[self._find(id_)])
 
     def sha256(self, id_: str) -> bytes:
         """Look up the hash of the photo's file."""
-        return self._sha256[self._find(id_)].tobytes()
+        return self._hash(self._find(id_))
 
     def counts(self) -> dict[str, int]:
         """Count photos by status: keys `ok`, `no_pose`, `unreadable`."""
-        counted = np.bincount(self._status[np.asarray(self._place)], minlength=len(Status))
-        return {status.name.lower(): int(counted[status]) for status in Status}
+        counted = Counter(self._status[place] for place in self._place)
+        return {status.name.lower(): counted[status] for status in Status}
 
     def __getitem__(self, id_: str) -> Record:
         """Read one photo's record.
@@ -257,18 +256,34 @@ class Shards:
             VsamError: If the shard is damaged.
         """
         place = self._find(id_)
-        number = bisect_right(self._ends, place)
-        row = self._rows.row(number, place - (self._ends[number - 1] if number else 0))
+        row = self._rows.row(*self._in_shard(place))
         return Record(
             id=id_,
-            status=Status(int(self._status[place])),
+            status=Status(self._status[place]),
             heatmaps=row.heatmaps,
             channels=self.info.channels,
             keypoints=row.keypoints,
             size=row.size,
-            sha256=self._sha256[place].tobytes(),
+            sha256=self._hash(place),
             reason=row.reason,
         )
+
+    def regions(self, id_: str, names: Sequence[str]) -> NDArray[np.uint8]:
+        """Compose named regions of one photo, (R, H, W) uint8; see `compose_regions`.
+
+        As `shards[id_].regions(names)` does, but reads the maps alone: twice as fast where
+        there are many more shards than stay open.
+        """
+        stored = self._rows.heatmaps(*self._in_shard(self._find(id_)))
+        return compose_regions(stored, self.info.channels, names)
+
+    def _hash(self, place: int) -> bytes:
+        return bytes(self._sha256[32 * place : 32 * (place + 1)])
+
+    def _in_shard(self, place: int) -> tuple[int, int]:
+        """Turn a place among all rows into the shard's number and the row in it."""
+        number = bisect_right(self._ends, place)
+        return number, place - (self._ends[number - 1] if number else 0)
 
     def _find(self, id_: str) -> int:
         position = self.ids.find(id_)
@@ -320,7 +335,7 @@ def _read_index(path: Path) -> tuple[ShardInfo, _Index]:
         if file["heatmaps"].shape != shape:
             raise expected(f"heatmaps in {path}", f"of shape {shape}", file["heatmaps"].shape)
         index = _Index(ids, file["status"][:], file["sha256"][:])
-        if not len(ids) == len(index.statuses) == len(index.hashes):
+        if index.statuses.shape != (len(ids),) or index.hashes.shape != (len(ids), 32):
             raise ValueError("its data sets have different lengths")
         for id_ in ids:
             id_.decode()  # that it is UTF-8

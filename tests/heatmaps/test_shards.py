@@ -108,6 +108,10 @@ def test_regions_are_composed_when_read(folder):
         wanted = np.maximum.reduce([record.heatmaps[channel] for channel in channels])
         np.testing.assert_array_equal(composed, wanted)
         np.testing.assert_array_equal(record.region(name), wanted)
+    alone = Shards(folder)  # nothing was read before
+    np.testing.assert_array_equal(alone.regions("a.jpg", list(REGION_CHANNELS)), stack)
+    with pytest.raises(KeyError, match=r"'d\.jpg' is in no shard"):
+        alone.regions("d.jpg", ["torso"])
 
 
 def test_the_options_that_rendered_are_known(folder):
@@ -269,6 +273,8 @@ class TestRefusals:
         assert same(shards["a.jpg"], records()[0])  # its neighbour is whole
         with pytest.raises(VsamError, match=rf"^The shard {path} is damaged .* Delete it and run"):
             shards[records()[1].id]
+        with pytest.raises(VsamError, match=rf"^The shard {path} is damaged .* Delete it and run"):
+            shards.regions(records()[1].id, ["torso"])
 
     @pytest.mark.parametrize(
         "name", ["id", "heatmaps", "keypoints", "size", "status", "sha256", "reason"]
