@@ -18,9 +18,10 @@ import mediapipe as mp
 import numpy as np
 
 from vsam_heatmaps.extraction import extract
-from vsam_heatmaps.images import decode_photo, list_photos
+from vsam_heatmaps.images import decode_photo
 from vsam_heatmaps.landmarks import PARTS, landmark_indices
 from vsam_heatmaps.mediapipe_backend import MediaPipePoseEstimator
+from vsam_heatmaps.photos import list_photos
 from vsam_heatmaps.pose_model import find_pose_model
 from vsam_heatmaps.rendering import render_heatmaps
 from vsam_heatmaps.shards import Record, ShardInfo, Status, write_shard

@@ -66,7 +66,7 @@ def predict(
 ) -> None:
     """Tag every photo of a folder, in sorted order."""
     from vsam_heatmaps.atomic import prepare_output_folder
-    from vsam_heatmaps.images import list_photos
+    from vsam_heatmaps.photos import list_photos
     from vsam_heatmaps.progress import track
 
     if attention is not None and any(_lies_in(attention, folder) for folder in photos):

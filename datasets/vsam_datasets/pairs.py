@@ -169,7 +169,7 @@ class PairDataset(Dataset[Pair]):
         if self._shards.status(row.image) is not Status.OK:
             return torch.zeros(1, self._map_side, self._map_side), False
         region = region_of(row.category) if self._region == BY_CATEGORY else self._region
-        stored = self._shards[row.image].regions([region])  # (1, H, W)
+        stored = self._shards.regions(row.image, [region])  # (1, H, W)
         return torch.from_numpy(stored).float() / 255, True
 
     def _attributes(self, row: LabelRow) -> torch.Tensor:

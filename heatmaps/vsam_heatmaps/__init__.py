@@ -21,7 +21,7 @@ _HOME = {
     "VsamError": "errors",
     "compose_regions": "rendering",
     "extract": "extraction",
-    "list_photos": "images",
+    "list_photos": "photos",
     "read_photo": "images",
     "render_heatmaps": "rendering",
 }
@@ -31,12 +31,12 @@ __all__ = [*_HOME, "__version__"]
 if TYPE_CHECKING:
     from .errors import VsamError as VsamError
     from .extraction import extract as extract
-    from .images import list_photos as list_photos
     from .images import read_photo as read_photo
     from .landmarks import LANDMARKS as LANDMARKS
     from .landmarks import PARTS as PARTS
     from .landmarks import REGIONS as REGIONS
     from .mediapipe_backend import MediaPipePoseEstimator as MediaPipePoseEstimator
+    from .photos import list_photos as list_photos
     from .poses import PoseEstimator as PoseEstimator
     from .poses import Poses as Poses
     from .rendering import RenderOptions as RenderOptions

@@ -24,13 +24,17 @@ import numpy as np
 
 from .atomic import prepare_output_folder
 from .errors import UnreadablePhotoError, VsamError, expected, explain_os_error
-from .images import MAX_PIXELS, Photo, decode_photo, list_photos, read_bytes
+from .images import MAX_PIXELS, decode, read_bytes
+from .photos import Photo, Photos, list_photos
 from .pose_model import find_pose_model
 from .poses import PoseEstimator
 from .progress import track
 from .rendering import RenderOptions, render_heatmaps
 from .shards import PATTERN, Record, ShardInfo, Shards, Status, differences, no_keypoints
 from .shards import write_shard as _write_shard
+
+LEAST_SIDE = 500
+"""Large JPEGs are decoded at a reduced scale with at least this many pixels on the longer side."""
 
 _BATCH = 8  # photos a task: small enough that Ctrl-C and the end of a run wait for little
 _TASKS_PER_WORKER = 4  # in flight, so that no worker waits for the main process
@@ -135,9 +139,7 @@ def extract(
         return _extract(photos, out, options, progress)
 
 
-def _extract(
-    photos: Sequence[Photo], out: Path, options: ExtractOptions, progress: bool
-) -> ExtractReport:
+def _extract(photos: Photos, out: Path, options: ExtractOptions, progress: bool) -> ExtractReport:
     model = find_pose_model(options.pose_model)
     info = ShardInfo(
         side=options.render.side,
@@ -156,8 +158,7 @@ def _extract(
             "Name another folder, or give the same options."
         )
     report = ExtractReport(photos=len(photos))
-    given = {photo.id for photo in photos}
-    report.gone = sum(id_ not in given for id_ in old.ids) if old else 0
+    report.gone = old.ids.count_missing(photos.ids) if old else 0
     writer = _ShardWriter(out, info, options.shard_size, old)
     workers = min(options.workers or os.cpu_count() or 1, -(-len(photos) // _BATCH))
     with (
@@ -338,10 +339,10 @@ def _record(photo: Photo, known: bytes | None) -> Record | None:
         sha256 = hashlib.sha256(data).digest()
         if sha256 == known:
             return None
-        image = decode_photo(data, max_pixels=_options.max_pixels)
-        size = (image.shape[1], image.shape[0])
+        decoded = decode(data, max_pixels=_options.max_pixels, least_side=LEAST_SIDE)
+        size = decoded.size
         try:
-            poses = _the_estimator().estimate(image)
+            poses = _the_estimator().estimate(decoded.image)
         except (RuntimeError, ValueError) as error:
             said = str(error).splitlines()[0]
             raise UnreadablePhotoError(f"the pose estimator failed: {said}") from error

@@ -79,6 +79,22 @@ def test_records_agree_with_their_photos(mannequins, shards):
         np.testing.assert_array_equal(record.heatmaps, render_heatmaps(record.keypoints))
 
 
+def test_a_large_photo_has_its_own_size_and_the_same_pose(mannequins, tmp_path, shards):
+    """It is decoded at a reduced scale; nothing in the record may tell."""
+    small = Image.open(mannequins / "photos" / "00000.jpg")
+    size = (4 * small.width, 4 * small.height)
+    (tmp_path / "photos").mkdir()
+    small.resize(size, Image.Resampling.LANCZOS).save(tmp_path / "photos" / "00000.jpg")
+    extract([tmp_path / "photos"], tmp_path / "out")
+    large, wanted = Shards(tmp_path / "out")["00000.jpg"], Shards(shards)["00000.jpg"]
+    assert large.status is wanted.status is Status.OK
+    assert large.size == size
+    shown = wanted.keypoints[:, 2] >= 0.5
+    assert shown.sum() > 10
+    off = np.hypot(*(large.keypoints - wanted.keypoints)[shown, :2].T)
+    assert np.median(off) < 0.005
+
+
 def test_the_number_of_workers_changes_no_byte(mannequins, tmp_path, shards):
     written = {}
     for workers in (1, 2):

@@ -1,7 +1,6 @@
-"""Photos as people have them: kinds, rotations, damage, sizes; and folders full of them."""
+"""Photos as people have them: kinds, rotations, damage, sizes."""
 
 import io
-import os
 import struct
 import zlib
 
@@ -9,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vsam_heatmaps import VsamError, list_photos, read_photo
+from vsam_heatmaps import read_photo
 from vsam_heatmaps.errors import UnreadablePhotoError
+from vsam_heatmaps.images import decode, decode_photo
 
 WIDTH, HEIGHT = 37, 24
 EXIF_ORIENTATION = 274
@@ -265,111 +265,131 @@ def test_the_limit_is_the_number_of_pixels(tmp_path):
         read(tmp_path, data, max_pixels=WIDTH * HEIGHT - 1)
 
 
-class TestListing:
-    @pytest.fixture
-    def folder(self, tmp_path):
-        folder = tmp_path / "photos"
-        folder.mkdir()
-        return folder
+class TestReduced:
+    """JPEGs at a half, a quarter and an eighth."""
 
-    def put(self, folder, *names):
-        for name in names:
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"x")
+    SIZE = (333, 517)
+    SIDES = {300: 1, 259: 2, 258: 2, 130: 4, 65: 8, 10: 8}  # noqa: RUF012
 
-    def ids(self, *inputs, **options):
-        photos = list_photos(inputs, **options)
-        assert all(photo.path.name for photo in photos)
-        return [photo.id for photo in photos]
-
-    def test_recursive_sorted_by_id_and_by_extension(self, folder):
-        kinds = "jpg jpeg jpe jfif png webp gif bmp tif tiff JPG Png".split()
-        self.put(folder, *(f"k.{kind}" for kind in kinds), "b/z.jpg", "b/c/a.jpg", "a.jpg")
-        self.put(folder, "notes.txt", "labels.csv", "jpg", "photo.jpg.part", "b/raw.heic")
-        wanted = sorted([*(f"k.{kind}" for kind in kinds), "b/z.jpg", "b/c/a.jpg", "a.jpg"])
-        assert self.ids(folder) == wanted
-        assert [p.path for p in list_photos([folder])] == [folder / id_ for id_ in wanted]
-
-    def test_hidden_files_and_folders_are_left_out(self, folder):
-        self.put(folder, "a.jpg", ".b.jpg", ".thumbs/c.jpg", "d/.e.jpg")
-        assert self.ids(folder) == ["a.jpg"]
-
-    def test_a_folder_named_like_a_photo_is_a_folder(self, folder):
-        self.put(folder, "album.jpg/a.jpg")
-        assert self.ids(folder) == ["album.jpg/a.jpg"]
-
-    def test_links_are_followed_once_and_loops_end(self, folder, tmp_path):
-        self.put(folder, "a/one.jpg", "z/two.jpg")
-        elsewhere = tmp_path / "elsewhere"
-        self.put(elsewhere, "three.jpg")
-        (folder / "a" / "up").symlink_to(folder)
-        (folder / "b_again").symlink_to(folder / "z")
-        (folder / "outside").symlink_to(elsewhere)
-        (folder / "link.jpg").symlink_to(elsewhere / "three.jpg")
-        assert self.ids(folder) == ["a/one.jpg", "link.jpg", "outside/three.jpg", "z/two.jpg"]
-
-    def test_a_link_to_a_folder_may_be_given(self, folder, tmp_path):
-        self.put(folder, "a.jpg")
-        (tmp_path / "link").symlink_to(folder)
-        assert self.ids(tmp_path / "link") == ["a.jpg"]
-
-    def test_a_broken_link_is_listed_and_reported(self, folder):
-        self.put(folder, "a.jpg")
-        (folder / "b.jpg").symlink_to(folder / "gone.jpg")
-        assert self.ids(folder) == ["a.jpg", "b.jpg"]
-        with pytest.raises(UnreadablePhotoError, match="No such file"):
-            read_photo(list_photos([folder])[1].path)
-
-    def test_any_name_that_the_system_allows(self, folder):
-        names = ["a b.jpg", "été 日本 👗.jpg", "new\nline.jpg", "quote'\".jpg", "-rf.jpg", "%s.jpg"]
-        self.put(folder, *names)
-        assert self.ids(folder) == sorted(names)
-
-    def test_a_name_that_is_no_utf8_gets_an_id_that_is(self, folder):
-        name = os.path.join(os.fsencode(folder), b"caf\xe9.jpg")  # noqa: PTH118
-        try:
-            os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
-        except OSError:
-            pytest.skip("this file system allows UTF-8 names only")
-        [photo] = list_photos([folder])
-        assert photo.id == "caf\\xe9.jpg"
-        assert os.fsencode(photo.path) == name
-        photo.id.encode()
-
-    def test_files_have_their_name_for_an_id(self, folder):
-        self.put(folder, "x/a.jpg", "x/scan.dat")
-        # What is named explicitly is taken, whatever its extension.
-        assert self.ids(folder / "x/a.jpg", folder / "x/scan.dat") == ["a.jpg", "scan.dat"]
-
-    def test_root_chooses_the_ids(self, folder, tmp_path):
-        self.put(folder, "x/a.jpg", "y/a.jpg")
-        assert self.ids(folder / "x", folder / "y/a.jpg", root=folder) == ["x/a.jpg", "y/a.jpg"]
-        assert self.ids(folder, root=tmp_path) == ["photos/x/a.jpg", "photos/y/a.jpg"]
-
-    def test_the_same_photo_given_twice_counts_once(self, folder):
-        self.put(folder, "a.jpg")
-        assert self.ids(folder, folder / "a.jpg", folder) == ["a.jpg"]
-
-    def test_two_photos_with_one_id_are_refused(self, folder):
-        self.put(folder, "x/a.jpg", "y/a.jpg")
-        with pytest.raises(VsamError) as refused:
-            list_photos([folder / "x", folder / "y"])
-        assert str(refused.value) == (
-            f"Two photos have the id 'a.jpg': {folder}/x/a.jpg and {folder}/y/a.jpg. "
-            "Name a folder above both with --root."
+    def photo(self, mode="RGB") -> Image.Image:
+        """Make a smooth photo without any symmetry, so that scales and rotations can be told."""
+        return (
+            Image.fromarray(gradients()).resize(self.SIZE, Image.Resampling.BICUBIC).convert(mode)
         )
 
-    def test_what_does_not_lie_below_the_root_is_refused(self, folder, tmp_path):
-        self.put(folder, "a.jpg")
-        other = tmp_path / "other"
-        other.mkdir()
-        with pytest.raises(VsamError, match=r"^Expected `.*a\.jpg` to lie below the root .*other"):
-            list_photos([folder], root=other)
+    def turned(self, orientation, image=None, **options) -> bytes:
+        exif = Image.Exif()
+        exif[EXIF_ORIENTATION] = orientation
+        return encode(image or self.photo(), "JPEG", quality=95, exif=exif, **options)
 
-    def test_missing_and_empty_inputs_are_refused(self, folder, tmp_path):
-        with pytest.raises(VsamError, match=r"none` to be a folder or a photo, but it is not th"):
-            list_photos([tmp_path / "none"])
-        self.put(folder, "notes.txt")
-        with pytest.raises(VsamError, match=r"^Expected `.*photos` to hold photos, but it holds "):
-            list_photos([folder])
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+    @pytest.mark.parametrize("progressive", [False, True])
+    def test_it_is_the_whole_photo_upright_but_smaller(self, mode, progressive, orientation):
+        data = self.turned(orientation, self.photo(mode), progressive=progressive)
+        whole = decode(data)
+        upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+        assert whole.size == upright.size == whole.image.shape[1::-1]
+        for side, divisor in self.SIDES.items():
+            reduced = decode(data, least_side=side)
+            assert reduced.size == whole.size
+            width, height = (-(-length // divisor) for length in whole.size)
+            assert reduced.image.shape == (height, width, 3)
+            # Another way to the same: means over squares, then turned.
+            off = np.abs(self.means(data, divisor, orientation) - reduced.image)
+            assert off.mean() < (2 if mode == "CMYK" else 1)  # which is rounded a level apart
+            assert off.max() < 12
+
+    def means(self, data, divisor, orientation) -> np.ndarray:
+        """Average a JPEG over squares as it is stored, and turn the result upright: float."""
+        stored = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float)
+        missing = [(0, -length % divisor) for length in stored.shape[:2]]
+        rows, columns = (-(-length // divisor) for length in stored.shape[:2])
+        squares = np.pad(stored, [*missing, (0, 0)], "edge")
+        small = squares.reshape(rows, divisor, columns, divisor, 3).mean((1, 3))
+        flipped = {2: small[:, ::-1], 3: small[::-1, ::-1], 4: small[::-1]}
+        across = small.transpose(1, 0, 2)
+        flipped |= {5: across, 6: across[:, ::-1], 7: across[::-1, ::-1], 8: across[::-1]}
+        return flipped.get(orientation, small)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_the_size_is_known_when_the_small_image_is_square(self, orientation):
+        data = self.turned(orientation, self.photo().resize((400, 399)))
+        reduced = decode(data, least_side=50)
+        assert reduced.image.shape == (50, 50, 3)
+        assert reduced.size == ((400, 399) if orientation <= 4 else (399, 400))
+
+    def test_a_photo_is_never_enlarged_nor_reduced_too_far(self):
+        data = encode(self.photo().resize((100, 70)), "JPEG")
+        for side in range(1, 140):
+            photo = decode_photo(data, least_side=side)
+            assert max(photo.shape) >= min(side, 100)
+            assert max(photo.shape) in (100, 50, 25, 13)
+        np.testing.assert_array_equal(decode_photo(data, least_side=51), decode_photo(data))
+
+    @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "BMP", "GIF"])
+    def test_other_formats_are_decoded_in_full(self, kind):
+        data = encode(self.photo().quantize(64) if kind == "GIF" else self.photo(), kind)
+        reduced = decode(data, least_side=50)
+        assert reduced.size == self.SIZE
+        np.testing.assert_array_equal(reduced.image, decode_photo(data))
+
+    def test_the_limit_counts_the_whole_photo(self, tmp_path):
+        data = self.turned(6)
+        pixels = self.SIZE[0] * self.SIZE[1]
+        assert read(tmp_path, data, max_pixels=pixels, least_side=50).shape == (42, 65, 3)
+        with pytest.raises(UnreadablePhotoError) as refused:
+            decode(data, max_pixels=pixels - 1, least_side=50)
+        assert str(refused.value) == (
+            f"it has 333 x 517 pixels, more than the limit of {pixels - 1} (--max-pixels)"
+        )
+
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}],
+        ids=["plain", "progressive", "no-subsampling", "restarts"],
+    )
+    def test_what_is_refused_in_full_is_refused_reduced(self, options):
+        data = encode(Image.fromarray(noise()).resize((400, 300)), "JPEG", quality=90, **options)
+        rng = np.random.default_rng(3)
+        damaged = [data[:length] for length in range(1, len(data), len(data) // 80)]
+        damaged += [data[:-length] for length in range(1, 20)]
+        for position in [*range(0, 700, 7), *rng.integers(700, len(data), 60)]:
+            flipped = bytearray(data)
+            flipped[position] ^= 1 << int(rng.integers(8))
+            damaged.append(bytes(flipped))
+        refused = 0
+        for each in damaged:
+            said = {self.refusal(each, side) for side in (None, 200, 100, 50)}
+            assert len(said) == 1, said
+            refused += said != {""}
+        assert refused > 90
+
+    def refusal(self, data, side) -> str:
+        try:
+            decode(data, least_side=side)
+        except UnreadablePhotoError as error:
+            return str(error)
+        return ""
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_jpeg_above_the_limit_is_refused_before_it_is_decoded():
+    data = bytearray(encode(Image.new("RGB", (16, 16)), "JPEG"))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = struct.pack(">HH", 20000, 30000)
+    with pytest.raises(UnreadablePhotoError, match=r"^it has 30000 x 20000 pixels, more than"):
+        decode(bytes(data))
+
+
+def test_jpegs_with_much_before_the_frame_are_read():
+    """Comments, application data with a small picture inside, several tables."""
+    image = Image.fromarray(gradients())
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    options = {"exif": exif, "comment": b"\xff\xc0" * 900, "icc_profile": b"\xff\xd9" * 70000}
+    photo = decode_photo(encode(image, "JPEG", quality=95, **options))
+    assert photo.shape == (WIDTH, HEIGHT, 3)
+    # Two pictures in one file: a photo and its preview, as phones write them.
+    double = encode(image, "MPO", save_all=True, append_images=[image.resize((9, 9))])
+    assert decode_photo(double).shape == (HEIGHT, WIDTH, 3)

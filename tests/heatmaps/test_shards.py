@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +108,10 @@ def test_regions_are_composed_when_read(folder):
         wanted = np.maximum.reduce([record.heatmaps[channel] for channel in channels])
         np.testing.assert_array_equal(composed, wanted)
         np.testing.assert_array_equal(record.region(name), wanted)
+    alone = Shards(folder)  # nothing was read before
+    np.testing.assert_array_equal(alone.regions("a.jpg", list(REGION_CHANNELS)), stack)
+    with pytest.raises(KeyError, match=r"'d\.jpg' is in no shard"):
+        alone.regions("d.jpg", ["torso"])
 
 
 def test_the_options_that_rendered_are_known(folder):
@@ -137,6 +142,51 @@ def test_a_folder_may_hold_more_shards_than_stay_open(folder):
         pytest.skip("this system does not list open files in /proc")
     opened = [link.resolve().parent for link in descriptors.iterdir()]
     assert 0 < opened.count(folder.resolve()) <= 64
+
+
+def test_very_large_shards_are_closed_sooner(folder, monkeypatch):
+    """What an open shard keeps in memory grows with its rows."""
+    monkeypatch.setattr("vsam_heatmaps.shard_files._MAX_OPEN_ROWS", 9)
+    for number in range(1, 4):
+        added = [make_record(f"p{number}{row}.jpg", 10 * number + row) for row in range(4)]
+        write_shard(folder / f"shard-{number:06d}.h5", INFO, added)
+    write_shard(folder / "shard-000004.h5", INFO, [make_record(f"q{n}", n) for n in range(12)])
+    shards = Shards(folder)
+    for _ in range(2):
+        for id_ in shards.ids:
+            assert shards[id_].id == id_
+        assert same(shards["p11.jpg"], make_record("p11.jpg", 11))
+        assert same(shards["p22.jpg"], make_record("p22.jpg", 22))
+        assert same(shards["q5"], make_record("q5", 5))  # larger than the limit, all alone
+
+
+def test_a_caller_may_change_what_it_reads(folder):
+    shards = Shards(folder)
+    first = shards["a.jpg"]
+    first.heatmaps[:] = 7
+    first.keypoints[:] = 7
+    assert same(shards["a.jpg"], records()[0])
+
+
+def test_a_record_that_is_not_read_takes_little_memory(tmp_path):
+    count = 2000
+    info = replace(INFO, side=1)
+    maps = np.zeros((7, 1, 1), np.uint8)
+    one = make_record("", 1, heatmaps=maps)
+    for number in range(2):
+        ids = (f"folder/{number}{row:06d}.jpg" for row in range(count // 2))
+        added = [replace(one, id=id_) for id_ in ids]
+        write_shard(tmp_path / f"shard-{number:06d}.h5", info, added)
+    Shards(tmp_path)  # whatever is imported or cached once
+    tracemalloc.start()
+    try:
+        shards = Shards(tmp_path)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(shards) == count
+    # 18 bytes of id, 8 of where it ends, 8 of its place, 33 of status and hash.
+    assert taken / count < 85
 
 
 def test_the_same_records_give_the_same_bytes(folder, tmp_path):
@@ -223,6 +273,29 @@ class TestRefusals:
         assert same(shards["a.jpg"], records()[0])  # its neighbour is whole
         with pytest.raises(VsamError, match=rf"^The shard {path} is damaged .* Delete it and run"):
             shards[records()[1].id]
+        with pytest.raises(VsamError, match=rf"^The shard {path} is damaged .* Delete it and run"):
+            shards.regions(records()[1].id, ["torso"])
+
+    @pytest.mark.parametrize(
+        "name", ["id", "heatmaps", "keypoints", "size", "status", "sha256", "reason"]
+    )
+    def test_a_flipped_byte_in_any_data_set(self, folder, name):
+        path = folder / "shard-000000.h5"
+        with h5py.File(path) as file:
+            chunk = file[name].id.get_chunk_info(0)
+        data = bytearray(path.read_bytes())
+        data[chunk.byte_offset + chunk.size // 2] ^= 0x10
+        path.write_bytes(data)
+        assert f"The shard {path} is damaged or truncated (" in self.refusal(folder)
+
+    @pytest.mark.parametrize("name", ["keypoints", "size", "sha256", "reason"])
+    def test_data_sets_of_different_lengths(self, folder, name):
+        path = folder / "shard-000000.h5"
+        with h5py.File(path, "r+") as file:
+            shorter = file[name][:-1]
+            del file[name]
+            file.create_dataset(name, data=shorter, fletcher32=True)
+        assert f"{path} is damaged or truncated (its data sets have diff" in self.refusal(folder)
 
     def test_no_damaged_byte_is_read_unnoticed(self, folder):
         path = folder / "shard-000000.h5"

@@ -8,7 +8,8 @@ from PIL import Image
 from vsam.predictor import Prediction, Predictor
 from vsam.run_folder import Labels, load_checkpoint
 from vsam_heatmaps.errors import VsamError
-from vsam_heatmaps.images import Photo, list_photos, read_photo
+from vsam_heatmaps.images import read_photo
+from vsam_heatmaps.photos import Photo, list_photos
 
 
 @pytest.fixture(scope="module")

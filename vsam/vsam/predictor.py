@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from vsam_heatmaps.errors import UnreadablePhotoError, VsamError, expected
-from vsam_heatmaps.images import MAX_PIXELS, Photo, read_photo
+from vsam_heatmaps.images import MAX_PIXELS, read_photo
+from vsam_heatmaps.photos import Photo
 
 from .run_folder import Checkpoint, Labels, load_checkpoint
 

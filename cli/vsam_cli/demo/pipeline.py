@@ -24,8 +24,9 @@ from vsam_datasets.tables import LabelRow, read_labels
 from vsam_heatmaps.atomic import prepare_output_folder
 from vsam_heatmaps.errors import VsamError
 from vsam_heatmaps.extraction import extract
-from vsam_heatmaps.images import Photo, read_photo
+from vsam_heatmaps.images import read_photo
 from vsam_heatmaps.overlays import write_picture
+from vsam_heatmaps.photos import Photo
 from vsam_heatmaps.shards import Record, Shards, Status
 
 _log = logging.getLogger("vsam")
