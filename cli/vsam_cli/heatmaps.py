@@ -28,6 +28,37 @@ class Channels(StrEnum):
     joints = "joints"
 
 
+class PoseEngine(StrEnum):
+    """What runs the pose networks."""
+
+    auto = "auto"
+    mediapipe = "mediapipe"
+    openvino = "openvino"
+
+
+class PosePrecision(StrEnum):
+    """Arithmetic of the landmark network."""
+
+    auto = "auto"
+    f32 = "f32"
+    bf16 = "bf16"
+
+
+class Switch(StrEnum):
+    """An option that depends on others unless it is said."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
+class People(StrEnum):
+    """Whom the maps show."""
+
+    main = "main"
+    all = "all"
+
+
 class OnError(StrEnum):
     """What to do with a photo that can't be read."""
 
@@ -65,7 +96,7 @@ def extract(
         Channels, typer.Option(help="One map for each of seven body parts, or for each joint.")
     ] = Channels.parts,
     min_visibility: Annotated[
-        float, typer.Option(help="Joints that are less visible (0 to 1) are left out.")
+        float, typer.Option(help="Joints of less confidence (0 to 1) are left out.")
     ] = 0.5,
     min_confidence: Annotated[
         float, typer.Option(help="Least confidence (0 to 1) at which a person counts as found.")
@@ -74,6 +105,24 @@ def extract(
         Path | None,
         typer.Option(help="A MediaPipe pose landmarker bundle (.task). Default: the official one."),
     ] = None,
+    pose_engine: Annotated[
+        PoseEngine,
+        typer.Option(help="Runtime of the networks. auto: OpenVINO if installed (vsam[fast])."),
+    ] = PoseEngine.auto,
+    precision: Annotated[
+        PosePrecision,
+        typer.Option(help="auto: bf16 for the landmarks where engine and processor have it."),
+    ] = PosePrecision.auto,
+    crops: Annotated[
+        Switch,
+        typer.Option(
+            help="Find people of whom only a part shows, too. auto: if the engine is OpenVINO; "
+            "off: plain MediaPipe."
+        ),
+    ] = Switch.auto,
+    people: Annotated[
+        People, typer.Option(help="Draw the main person (by size and centrality), or all.")
+    ] = People.main,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Photos with more pixels count as unreadable.")
     ] = 100_000_000,
@@ -90,6 +139,10 @@ def extract(
     options = ExtractOptions(
         render=RenderOptions(side, sigma, channels.value, min_visibility),
         pose_model=pose_model,
+        pose_engine=pose_engine.value,
+        precision=precision.value,
+        crops={Switch.auto: None, Switch.on: True, Switch.off: False}[crops],
+        people=people.value,
         min_confidence=min_confidence,
         max_pixels=max_pixels,
         shard_size=shard_size,

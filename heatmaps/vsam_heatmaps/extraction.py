@@ -21,13 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .atomic import prepare_output_folder
+from .engines import PEOPLE, Engine, choose_engine
 from .errors import UnreadablePhotoError, VsamError, expected, explain_os_error
 from .images import MAX_PIXELS, decode, read_bytes
 from .photos import Photo, Photos, list_photos
 from .pose_model import find_pose_model
-from .poses import PoseEstimator
+from .poses import PoseEstimator, Poses
 from .progress import track
 from .rendering import RenderOptions, render_heatmaps
 from .shards import PATTERN, Record, ShardInfo, Shards, Status, differences, no_keypoints
@@ -47,6 +49,11 @@ class ExtractOptions:
     Attributes:
         render: How keypoints become maps.
         pose_model: A `.task` bundle; the default is MediaPipe's official full model.
+        pose_engine: What runs the networks, see `choose_engine`.
+        precision: Arithmetic of the networks, see `choose_engine`.
+        crops: Whether people of whom only a part shows are looked for, see `choose_engine`.
+        people: `main`: maps show the main person; `all`: everybody that was found. Keypoints are
+            the main person's, see `main_person_first`.
         min_confidence: Least confidence, 0..1, at which a person is reported.
         max_pixels: Photos with more pixels count as unreadable.
         shard_size: Photos a shard. A killed run loses at most the shard it was filling.
@@ -56,6 +63,10 @@ class ExtractOptions:
 
     render: RenderOptions = field(default_factory=RenderOptions)
     pose_model: Path | None = None
+    pose_engine: str = "auto"
+    precision: str = "auto"
+    crops: bool | None = None
+    people: str = "main"
     min_confidence: float = 0.5
     max_pixels: int = MAX_PIXELS
     shard_size: int = 512
@@ -63,6 +74,8 @@ class ExtractOptions:
     stop_on_error: bool = False
 
     def __post_init__(self) -> None:
+        if self.people not in PEOPLE:
+            raise expected("people", f"one of {', '.join(PEOPLE)}", repr(self.people))
         if not 0 <= self.min_confidence <= 1:
             raise expected("min_confidence", "from 0 to 1", self.min_confidence)
         if self.workers is not None and self.workers < 1:
@@ -141,12 +154,23 @@ def extract(
 
 def _extract(photos: Photos, out: Path, options: ExtractOptions, progress: bool) -> ExtractReport:
     model = find_pose_model(options.pose_model)
+    engine = choose_engine(
+        options.pose_engine,
+        model,
+        precision=options.precision,
+        crops=options.crops,
+        min_confidence=options.min_confidence,
+    )
     info = ShardInfo(
         side=options.render.side,
         sigma=options.render.sigma,
         channels=options.render.channel_names,
         min_visibility=options.render.min_visibility,
-        backend="mediapipe",
+        backend=engine.name,
+        precision=engine.precision,
+        crops=engine.crops,
+        region_network_sha256=engine.region_network_sha256,
+        people=options.people,
         pose_model_sha256=model.sha256,
         min_confidence=options.min_confidence,
         max_pixels=options.max_pixels,
@@ -163,7 +187,7 @@ def _extract(photos: Photos, out: Path, options: ExtractOptions, progress: bool)
     workers = min(options.workers or os.cpu_count() or 1, -(-len(photos) // _BATCH))
     with (
         track(len(photos), "poses", shown=progress) as bar,
-        _worker_pool(workers, model.path, options) as submit,
+        _worker_pool(workers, engine, options) as submit,
         writer,
     ):
         for photo, record in _in_order(photos, old, submit, workers):
@@ -265,14 +289,14 @@ class _ShardWriter:
 
 
 @contextmanager
-def _worker_pool(count: int, model: Path, options: ExtractOptions) -> Iterator[_Submit]:
+def _worker_pool(count: int, engine: Engine, options: ExtractOptions) -> Iterator[_Submit]:
     """Start worker processes; give a function that hands them a task."""
     # Spawned, not forked: MediaPipe's and OpenCV's threads don't survive a fork.
     pool = ProcessPoolExecutor(
         count,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
-        initargs=(model, options),
+        initargs=(engine, options),
     )
 
     def submit(task: _Task) -> Future[list[Record | None]]:
@@ -302,13 +326,13 @@ def _interrupt_blocked() -> Iterator[None]:
 # What a worker process holds. The estimator is made at the first photo that needs one: a run that
 # finds nothing new loads no networks.
 _options: ExtractOptions
-_model: Path
+_engine: Engine
 _estimator: PoseEstimator | None = None
 
 
-def _start_worker(model: Path, options: ExtractOptions) -> None:
-    global _model, _options
-    _model, _options = model, options
+def _start_worker(engine: Engine, options: ExtractOptions) -> None:
+    global _engine, _options
+    _engine, _options = engine, options
     import cv2
 
     cv2.setNumThreads(1)  # the processes share the cores, not the threads of each
@@ -350,10 +374,29 @@ def _record(photo: Photo, known: bytes | None) -> Record | None:
         return _without_pose(photo, Status.UNREADABLE, size, sha256, str(error))
     if not len(poses):
         return _without_pose(photo, Status.NO_POSE, size, sha256)
-    keypoints = poses.keypoints[0]
-    heatmaps = render_heatmaps(keypoints, _options.render)
-    channels = _options.render.channel_names
-    return Record(photo.id, Status.OK, heatmaps, channels, keypoints, size, sha256)
+    return Record(
+        id=photo.id,
+        status=Status.OK,
+        heatmaps=_render(poses),
+        channels=_options.render.channel_names,
+        keypoints=poses.keypoints[0],
+        size=size,
+        sha256=sha256,
+        confidence=poses.confidence[0],
+        people=len(poses),
+    )
+
+
+def _render(poses: Poses) -> NDArray[np.uint8]:
+    """Render the main person, or all: a map is a maximum over joints, so also over people."""
+    shown = len(poses) if _options.people == "all" else 1
+    maps = [
+        render_heatmaps(keypoints, _options.render, confidence=confidence)
+        for keypoints, confidence in zip(
+            poses.keypoints[:shown], poses.confidence[:shown], strict=True
+        )
+    ]
+    return np.maximum.reduce(maps)
 
 
 def _without_pose(
@@ -368,7 +411,5 @@ def _without_pose(
 def _the_estimator() -> PoseEstimator:
     global _estimator
     if _estimator is None:
-        from .mediapipe_backend import MediaPipePoseEstimator
-
-        _estimator = MediaPipePoseEstimator(_model, min_confidence=_options.min_confidence)
+        _estimator = _engine.estimator()
     return _estimator

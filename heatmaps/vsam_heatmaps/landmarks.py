@@ -58,6 +58,15 @@ def landmark_indices(names: Sequence[str]) -> tuple[int, ...]:
     return tuple(_INDEX[name] for name in names)
 
 
+def _other_side(name: str) -> str:
+    swapped = {"left": "right", "right": "left"}
+    return "_".join(swapped.get(word, word) for word in name.split("_"))
+
+
+MIRRORED: tuple[int, ...] = landmark_indices([_other_side(name) for name in LANDMARKS])
+"""Index of each landmark's counterpart on the other side of the body."""
+
+
 def _pair(*stems: str) -> tuple[str, ...]:
     return tuple(f"{side}_{stem}" for stem in stems for side in ("left", "right"))
 

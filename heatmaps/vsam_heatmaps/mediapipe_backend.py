@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import VsamError
 from .pose_model import find_pose_model
-from .poses import Poses, keypoints_from, no_poses
+from .poses import MAX_PEOPLE, Poses, main_person_first, no_poses
 
 
 class MediaPipePoseEstimator:
@@ -20,7 +20,7 @@ class MediaPipePoseEstimator:
 
     Args:
         model: A `.task` bundle; the default is the official full model (see `find_pose_model`).
-        max_people: How many people to look for.
+        max_people: How many people to look for at most.
         min_confidence: Least confidence, 0..1, of the detector and of the landmarks' presence.
 
     Raises:
@@ -28,9 +28,14 @@ class MediaPipePoseEstimator:
     """
 
     name = "mediapipe"
+    precision = "f32"
 
     def __init__(
-        self, model: Path | None = None, *, max_people: int = 1, min_confidence: float = 0.5
+        self,
+        model: Path | None = None,
+        *,
+        max_people: int = MAX_PEOPLE,
+        min_confidence: float = 0.5,
     ) -> None:
         # MediaPipe's C++ side logs to stderr from the start; only its errors concern a user.
         os.environ.setdefault("GLOG_minloglevel", "2")
@@ -65,7 +70,8 @@ class MediaPipePoseEstimator:
         found = self._landmarker.detect(self._image(image_format=self._format, data=contiguous))
         if not found.pose_landmarks:
             return no_poses()
-        return Poses(np.stack([keypoints_from(person) for person in found.pose_landmarks]))
+        keypoints = np.stack([_keypoints_from(person) for person in found.pose_landmarks])
+        return main_person_first(Poses(keypoints), image.shape[1], image.shape[0])
 
     def close(self) -> None:
         """Free the networks."""
@@ -81,3 +87,10 @@ class MediaPipePoseEstimator:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _keypoints_from(landmarks: Any) -> NDArray[np.float32]:
+    """Convert one person's landmarks, MediaPipe objects, to (33, 4)."""
+    return np.array(
+        [[p.x, p.y, p.visibility or 0.0, p.presence or 0.0] for p in landmarks], np.float32
+    )

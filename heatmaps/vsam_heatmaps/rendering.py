@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import VsamError, expected
-from .landmarks import LANDMARKS, PARTS, REGIONS, landmark_indices, part_joints
+from .landmarks import LANDMARKS, PARTS, REGIONS, part_joints
 
 CHANNEL_SETS: Mapping[str, tuple[str, ...]] = {"parts": tuple(PARTS), "joints": LANDMARKS}
 """What the channels of a heatmap can be: the seven body parts, or every landmark."""
@@ -24,7 +25,8 @@ class RenderOptions:
         sigma: Standard deviation of a joint's Gaussian as a share of the side. Tighter maps made
             better features: 0.05 beat 0.08 and 0.12.
         channels: `parts` or `joints`; see `CHANNEL_SETS`.
-        min_visibility: Joints that are less visible, 0..1, are left out.
+        min_visibility: Joints of less confidence, 0..1, are left out. It is their visibility,
+            unless the estimator knows better; see `Poses`.
     """
 
     side: int = 56
@@ -49,43 +51,58 @@ class RenderOptions:
 
 
 def render_heatmaps(
-    keypoints: NDArray[np.float32], options: RenderOptions | None = None
+    keypoints: NDArray[np.float32],
+    options: RenderOptions | None = None,
+    *,
+    confidence: NDArray[np.float32] | None = None,
 ) -> NDArray[np.uint8]:
     """Render one person's keypoints as Gaussian heatmaps.
 
     A channel is max over its joints j of c_j · exp(−((u − x_j)² + (v − y_j)²) / 2σ²), where
     (u, v) = ((column + ½) / side, (row + ½) / side) is a pixel's centre, and c_j the joint's
-    visibility. Frame: shares of the photo's width and height, so the photo is squashed to a square
+    confidence. Frame: shares of the photo's width and height, so the photo is squashed to a square
     exactly as the network sees it. Nothing is rounded before the last step, so a peak keeps its
     sub-pixel position. (The form of Tompson et al., 2014, with a maximum instead of a sum.)
 
     Args:
         keypoints: (33, 4) x, y, visibility, presence; see `Poses`.
         options: See `RenderOptions`.
+        confidence: (33,) 0..1 how far each joint may be trusted; see `Poses`. The default is its
+            visibility.
 
     Returns:
-        (C, side, side) uint8, 255 = 1.0. Joints outside the photo, invisible or NaN add nothing.
+        (C, side, side) uint8, 255 = 1.0. Joints outside the photo, less confident than
+        `min_visibility` or NaN add nothing.
     """
     options = options or RenderOptions()
-    x, y, visibility = (keypoints[:, column].astype(np.float64) for column in range(3))
+    x, y = keypoints[:, 0].astype(np.float64), keypoints[:, 1].astype(np.float64)
+    strength = (keypoints[:, 2] if confidence is None else confidence).astype(np.float64)
     with np.errstate(invalid="ignore"):  # NaN compares as False: a joint nobody knows is left out
-        drawn = (visibility >= options.min_visibility) & (visibility > 0)
+        drawn = (strength >= options.min_visibility) & (strength > 0)
         drawn &= (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)
     centres = (np.arange(options.side) + 0.5) / options.side
+    # A Gaussian over the plane is the outer product of two over the axes: (joints, side) each.
+    # Joints that are not drawn have none.
+    joints = np.flatnonzero(drawn)
+    along_x, along_y = (
+        np.exp(-((centres - axis[joints, None]) ** 2) / (2 * options.sigma**2)) for axis in (x, y)
+    )
+    along_y *= np.minimum(strength[joints, None], 1)
+    blobs = along_y[:, :, None] * along_x[:, None, :]  # (joints, side, side)
     maps = np.zeros((len(options.channel_names), options.side, options.side))
-    for channel, name in enumerate(options.channel_names):
-        joints = part_joints(name) if options.channels == "parts" else (name,)
-        for joint in landmark_indices(joints):
-            if drawn[joint]:
-                # A Gaussian over the plane is the outer product of two over the axes.
-                along_x = np.exp(-((centres - x[joint]) ** 2) / (2 * options.sigma**2))
-                along_y = np.exp(-((centres - y[joint]) ** 2) / (2 * options.sigma**2))
-                np.maximum(
-                    maps[channel],
-                    np.outer(along_y * min(visibility[joint], 1.0), along_x),
-                    out=maps[channel],
-                )
+    for blob, joint in zip(blobs, joints, strict=True):
+        channel = _channel_of(options.channels)[joint]
+        np.maximum(maps[channel], blob, out=maps[channel])
     return np.rint(maps * 255).astype(np.uint8)
+
+
+@cache
+def _channel_of(channels: str) -> tuple[int, ...]:
+    """Look up the channel that each landmark is drawn in: parts share none."""
+    if channels == "joints":
+        return tuple(range(len(LANDMARKS)))
+    part_of = {joint: number for number, part in enumerate(PARTS) for joint in PARTS[part]}
+    return tuple(part_of[joint] for joint in LANDMARKS)
 
 
 def compose_regions(

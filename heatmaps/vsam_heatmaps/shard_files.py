@@ -28,7 +28,9 @@ class Row:
 
     heatmaps: NDArray[np.uint8]
     keypoints: NDArray[np.float32]
+    confidence: NDArray[np.float32]
     size: tuple[int, int]
+    people: int
     reason: str
 
 
@@ -108,22 +110,30 @@ class _OpenShard:
         return self._rows
 
     @cached_property
-    def _columns(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Keypoints (N, 33, 4) float32, size (N, 2) int32, reason (N,) bytes."""
-        columns = [self._file[name][:] for name in ("keypoints", "size", "reason")]
-        if any(len(column) != self._rows for column in columns):
+    def _columns(self) -> dict[str, NDArray[Any]]:
+        """Read the small columns, of N rows each; see `heatmaps/README.md`."""
+        columns = {name: self._file[name][:] for name in ("keypoints", "size", "reason")}
+        # Version 0.1.0 wrote neither of these: it looked for one person, and drew joints as strong
+        # as they are visible.
+        columns["confidence"] = self._column("confidence", columns["keypoints"][:, :, 2].clip(0, 1))
+        columns["people"] = self._column("people", np.isfinite(columns["keypoints"][:, 0, 0]))
+        if any(len(column) != self._rows for column in columns.values()):
             raise ValueError("its data sets have different lengths")
-        keypoints, size, reason = columns
-        return keypoints, size, reason
+        return columns
+
+    def _column(self, name: str, default: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(self._file[name][:]) if name in self._file else default
 
     def row(self, row: int) -> Row:
-        keypoints, size, reason = self._columns
-        width, height = size[row].tolist()
+        columns = self._columns
+        width, height = columns["size"][row].tolist()
         return Row(
             heatmaps=self.heatmaps[row],
-            keypoints=keypoints[row].copy(),  # a caller may change what it is given
+            keypoints=columns["keypoints"][row].copy(),  # a caller may change what it is given
+            confidence=columns["confidence"][row].copy(),
             size=(width, height),
-            reason=reason[row].decode(),
+            people=int(columns["people"][row]),
+            reason=columns["reason"][row].decode(),
         )
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,10 @@ class ShardInfo:
         pose_model_sha256: SHA-256 of the pose model's file.
         min_confidence: Least confidence at which the estimator reported a person.
         max_pixels: Photos with more pixels count as unreadable.
+        precision: Arithmetic of the estimator's networks.
+        crops: Whether people of whom only a part shows were looked for.
+        region_network_sha256: SHA-256 of the weights that found them, empty without.
+        people: Whom the maps show: `main` or `all`.
     """
 
     side: int
@@ -64,6 +68,10 @@ class ShardInfo:
     pose_model_sha256: str
     min_confidence: float
     max_pixels: int
+    precision: str = "f32"
+    crops: bool = False
+    region_network_sha256: str = ""
+    people: str = "main"
 
     @property
     def render_options(self) -> RenderOptions:
@@ -87,6 +95,9 @@ class Record:
         size: Width and height of the upright photo in pixels; (0, 0) if unreadable.
         sha256: Hash of the photo's file; zeros if it could not even be read.
         reason: Why the photo is unreadable, else empty.
+        confidence: (33,) float32, 0..1: how strong each joint was drawn, see `Poses`; NaN without
+            a pose. The default is its visibility.
+        people: How many people were found.
     """
 
     id: str
@@ -97,6 +108,12 @@ class Record:
     size: tuple[int, int]
     sha256: bytes
     reason: str = ""
+    confidence: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    people: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.confidence.size:
+            object.__setattr__(self, "confidence", self.keypoints[:, 2].clip(0, 1))
 
     def region(self, name: str) -> NDArray[np.uint8]:
         """Compose one region's map, (H, W) uint8; see `compose_regions`."""
@@ -145,18 +162,22 @@ def write_shard(path: Path, info: ShardInfo, records: Sequence[Record]) -> None:
                 **common,
                 **compressed,
             )
-            keypoints = np.stack([record.keypoints for record in records])
-            # The bytes of a number apart: exponents are alike. Three quarters of the raw size.
-            file.create_dataset(
-                "keypoints",
-                data=keypoints,
-                chunks=keypoints.shape,
-                shuffle=True,
-                **common,
-                **compressed,
-            )
+            for name, floats in {
+                "keypoints": np.stack([record.keypoints for record in records]),
+                "confidence": np.stack([record.confidence for record in records]),
+            }.items():
+                # The bytes of a number apart: exponents are alike. Three quarters of the raw size.
+                file.create_dataset(
+                    name,
+                    data=floats.astype(np.float32),
+                    chunks=floats.shape,
+                    shuffle=True,
+                    **common,
+                    **compressed,
+                )
             columns: dict[str, NDArray[Any]] = {
                 "size": np.array([record.size for record in records], np.int32),
+                "people": np.array([record.people for record in records], np.int32),
                 "status": np.array([record.status for record in records], np.uint8),
                 "sha256": np.stack([np.frombuffer(r.sha256, np.uint8) for r in records]),
             }
@@ -266,6 +287,8 @@ class Shards:
             size=row.size,
             sha256=self._hash(place),
             reason=row.reason,
+            confidence=row.confidence,
+            people=row.people,
         )
 
     def regions(self, id_: str, names: Sequence[str]) -> NDArray[np.uint8]:
@@ -366,4 +389,9 @@ def _read_info(path: Path, file: Any) -> ShardInfo:
         pose_model_sha256=str(attrs["pose_model_sha256"]),
         min_confidence=float(attrs["min_confidence"]),
         max_pixels=int(attrs["max_pixels"]),
+        # Version 0.1.0 did not write these; it knew one way only.
+        precision=str(attrs.get("precision", "f32")),
+        crops=bool(attrs.get("crops", False)),
+        region_network_sha256=str(attrs.get("region_network_sha256", "")),
+        people=str(attrs.get("people", "main")),
     )
