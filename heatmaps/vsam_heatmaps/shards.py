@@ -238,8 +238,8 @@ class Shards:
             info = own
             for id_ in columns.ids:
                 ids.add(id_)
-            self._status += columns.statuses.tobytes()
-            self._sha256 += columns.hashes.tobytes()
+            self._status += columns.statuses.astype(np.uint8).tobytes()
+            self._sha256 += columns.hashes.astype(np.uint8).tobytes()
             self._ends.append(len(self._status))
         assert info is not None
         self.info: ShardInfo = info
