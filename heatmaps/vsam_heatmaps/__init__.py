@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "LANDMARKS": "landmarks",
     "PARTS": "landmarks",
     "REGIONS": "landmarks",
     "MediaPipePoseEstimator": "mediapipe_backend",
+    "OpenVinoPoseEstimator": "openvino_backend",
     "PoseEstimator": "poses",
     "Poses": "poses",
     "Record": "shards",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .landmarks import PARTS as PARTS
     from .landmarks import REGIONS as REGIONS
     from .mediapipe_backend import MediaPipePoseEstimator as MediaPipePoseEstimator
+    from .openvino_backend import OpenVinoPoseEstimator as OpenVinoPoseEstimator
     from .photos import list_photos as list_photos
     from .poses import PoseEstimator as PoseEstimator
     from .poses import Poses as Poses

@@ -7,36 +7,25 @@ photos and the options alone, not on the number of workers.
 
 from __future__ import annotations
 
-import hashlib
-import multiprocessing
 import os
-import signal
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .atomic import prepare_output_folder
-from .engines import PEOPLE, Engine, choose_engine
-from .errors import UnreadablePhotoError, VsamError, expected, explain_os_error
-from .images import MAX_PIXELS, decode, read_bytes
+from .engines import PEOPLE, choose_engine
+from .errors import VsamError, expected, explain_os_error
+from .images import MAX_PIXELS
 from .photos import Photo, Photos, list_photos
 from .pose_model import find_pose_model
-from .poses import PoseEstimator, Poses
 from .progress import track
-from .rendering import RenderOptions, render_heatmaps
-from .shards import PATTERN, Record, ShardInfo, Shards, Status, differences, no_keypoints
+from .rendering import RenderOptions
+from .shards import PATTERN, Record, ShardInfo, Shards, Status, differences
 from .shards import write_shard as _write_shard
-
-LEAST_SIDE = 500
-"""Large JPEGs are decoded at a reduced scale with at least this many pixels on the longer side."""
+from .workers import Submit, Task, Work, worker_pool
 
 _BATCH = 8  # photos a task: small enough that Ctrl-C and the end of a run wait for little
 _TASKS_PER_WORKER = 4  # in flight, so that no worker waits for the main process
@@ -175,6 +164,7 @@ def _extract(photos: Photos, out: Path, options: ExtractOptions, progress: bool)
         min_confidence=options.min_confidence,
         max_pixels=options.max_pixels,
     )
+    work = Work(engine, options.render, options.people, options.max_pixels)
     old = Shards(out) if any(out.glob(PATTERN)) else None
     if old is not None and old.info != info:
         raise VsamError(
@@ -187,7 +177,7 @@ def _extract(photos: Photos, out: Path, options: ExtractOptions, progress: bool)
     workers = min(options.workers or os.cpu_count() or 1, -(-len(photos) // _BATCH))
     with (
         track(len(photos), "poses", shown=progress) as bar,
-        _worker_pool(workers, engine, options) as submit,
+        worker_pool(workers, work) as submit,
         writer,
     ):
         for photo, record in _in_order(photos, old, submit, workers):
@@ -220,15 +210,11 @@ def _still_unreadable(old: Shards, record: Record) -> bool:
     )
 
 
-_Task = list[tuple[Photo, bytes | None]]
-_Submit = Callable[[_Task], "Future[list[Record | None]]"]
-
-
 def _in_order(
-    photos: Sequence[Photo], old: Shards | None, submit: _Submit, workers: int
+    photos: Sequence[Photo], old: Shards | None, submit: Submit, workers: int
 ) -> Iterator[tuple[Photo, Record | None]]:
     """Give each photo with its new record, or None where the old one holds, in order."""
-    waiting: deque[tuple[_Task, Future[list[Record | None]]]] = deque()
+    waiting: deque[tuple[Task, Future[list[Record | None]]]] = deque()
 
     def finish() -> Iterator[tuple[Photo, Record | None]]:
         task, future = waiting.popleft()
@@ -286,130 +272,3 @@ class _ShardWriter:
     def __exit__(self, *error: object) -> None:
         # Also after Ctrl-C or an error: what is finished is kept.
         self._flush()
-
-
-@contextmanager
-def _worker_pool(count: int, engine: Engine, options: ExtractOptions) -> Iterator[_Submit]:
-    """Start worker processes; give a function that hands them a task."""
-    # Spawned, not forked: MediaPipe's and OpenCV's threads don't survive a fork.
-    pool = ProcessPoolExecutor(
-        count,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(engine, options),
-    )
-
-    def submit(task: _Task) -> Future[list[Record | None]]:
-        # Workers are started by a submission and inherit the blocked signal: Ctrl-C reaches the
-        # main process alone, which ends them in order.
-        with _interrupt_blocked():
-            return pool.submit(_process, task)
-
-    try:
-        yield submit
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _interrupt_blocked() -> Iterator[None]:
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-# What a worker process holds. The estimator is made at the first photo that needs one: a run that
-# finds nothing new loads no networks.
-_options: ExtractOptions
-_engine: Engine
-_estimator: PoseEstimator | None = None
-
-
-def _start_worker(engine: Engine, options: ExtractOptions) -> None:
-    global _engine, _options
-    _engine, _options = engine, options
-    import cv2
-
-    cv2.setNumThreads(1)  # the processes share the cores, not the threads of each
-    # MediaPipe's C++ side warns on stderr about what no user can change; what goes wrong comes back
-    # as a result or an exception.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    """End this process when its parent is gone (killed): nobody else would."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _process(task: _Task) -> list[Record | None]:
-    """Make the records of a batch; None where the photo's hash is still the known one."""
-    return [_record(photo, known) for photo, known in task]
-
-
-def _record(photo: Photo, known: bytes | None) -> Record | None:
-    sha256 = bytes(32)
-    size = (0, 0)
-    try:
-        data = read_bytes(photo.path)
-        sha256 = hashlib.sha256(data).digest()
-        if sha256 == known:
-            return None
-        decoded = decode(data, max_pixels=_options.max_pixels, least_side=LEAST_SIDE)
-        size = decoded.size
-        try:
-            poses = _the_estimator().estimate(decoded.image)
-        except (RuntimeError, ValueError) as error:
-            said = str(error).splitlines()[0]
-            raise UnreadablePhotoError(f"the pose estimator failed: {said}") from error
-    except UnreadablePhotoError as error:
-        return _without_pose(photo, Status.UNREADABLE, size, sha256, str(error))
-    if not len(poses):
-        return _without_pose(photo, Status.NO_POSE, size, sha256)
-    return Record(
-        id=photo.id,
-        status=Status.OK,
-        heatmaps=_render(poses),
-        channels=_options.render.channel_names,
-        keypoints=poses.keypoints[0],
-        size=size,
-        sha256=sha256,
-        confidence=poses.confidence[0],
-        people=len(poses),
-    )
-
-
-def _render(poses: Poses) -> NDArray[np.uint8]:
-    """Render the main person, or all: a map is a maximum over joints, so also over people."""
-    shown = len(poses) if _options.people == "all" else 1
-    maps = [
-        render_heatmaps(keypoints, _options.render, confidence=confidence)
-        for keypoints, confidence in zip(
-            poses.keypoints[:shown], poses.confidence[:shown], strict=True
-        )
-    ]
-    return np.maximum.reduce(maps)
-
-
-def _without_pose(
-    photo: Photo, status: Status, size: tuple[int, int], sha256: bytes, reason: str = ""
-) -> Record:
-    render = _options.render
-    maps = np.zeros((len(render.channel_names), render.side, render.side), np.uint8)
-    channels = render.channel_names
-    return Record(photo.id, status, maps, channels, no_keypoints(), size, sha256, reason)
-
-
-def _the_estimator() -> PoseEstimator:
-    global _estimator
-    if _estimator is None:
-        _estimator = _engine.estimator()
-    return _estimator

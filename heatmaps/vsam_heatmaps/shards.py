@@ -150,7 +150,7 @@ def write_shard(path: Path, info: ShardInfo, records: Sequence[Record]) -> None:
         ) as file:
             attributes: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
             attributes |= {"tool_version": __version__, **asdict(info)}
-            attributes["channels"] = json.dumps(info.channels)
+            attributes |= {"channels": json.dumps(info.channels), "crops": int(info.crops)}
             for name, value in attributes.items():
                 file.attrs[name] = _fixed([value])[0] if isinstance(value, str) else value
             common: dict[str, Any] = {"fletcher32": True, "track_times": False}
