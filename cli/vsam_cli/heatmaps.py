@@ -37,10 +37,11 @@ class PoseEngine(StrEnum):
 
 
 class PosePrecision(StrEnum):
-    """Arithmetic of the landmark network."""
+    """Arithmetic of the networks."""
 
     auto = "auto"
     f32 = "f32"
+    mixed = "mixed"
     bf16 = "bf16"
 
 
@@ -96,7 +97,7 @@ def extract(
         Channels, typer.Option(help="One map for each of seven body parts, or for each joint.")
     ] = Channels.parts,
     min_visibility: Annotated[
-        float, typer.Option(help="Joints of less confidence (0 to 1) are left out.")
+        float, typer.Option(help="Joints that are less visible (0 to 1) are left out.")
     ] = 0.5,
     min_confidence: Annotated[
         float, typer.Option(help="Least confidence (0 to 1) at which a person counts as found.")
@@ -111,7 +112,10 @@ def extract(
     ] = PoseEngine.auto,
     precision: Annotated[
         PosePrecision,
-        typer.Option(help="auto: bf16 for the landmarks where engine and processor have it."),
+        typer.Option(
+            help="mixed: the landmark network in bf16; bf16: the detector, too. auto: mixed where "
+            "engine and processor can, else f32."
+        ),
     ] = PosePrecision.auto,
     crops: Annotated[
         Switch,

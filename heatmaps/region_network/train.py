@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from vsam_datasets.mannequins import draw_mannequin
 from vsam_heatmaps.atomic import replacing
 from vsam_heatmaps.blazepose import detection, landmarks, region_network
-from vsam_heatmaps.blazepose.crops import confidence_features
+from vsam_heatmaps.blazepose.crops import visibility_features
 from vsam_heatmaps.blazepose.detection import decode_detections, letterbox
 from vsam_heatmaps.blazepose.landmarks import decode_landmarks
 from vsam_heatmaps.blazepose.region_network import COARSE_JOINTS, FEATURES
@@ -80,9 +80,9 @@ def main() -> None:
         arguments.epochs,
     )
     arrays = folded(network)
-    save(arguments.out, arrays | {"person": np.array([1, 0]), "confidence": np.zeros(5)})
-    person, confidence = calibrate(validation, arguments.out, arguments.samples // 16)
-    save(arguments.out, arrays | {"person": person, "confidence": confidence})
+    save(arguments.out, arrays | {"person": np.array([1, 0]), "visibility": np.zeros(5)})
+    person, visibility = calibrate(validation, arguments.out, arguments.samples // 16)
+    save(arguments.out, arrays | {"person": person, "visibility": visibility})
 
 
 class PersonFinder:
@@ -312,7 +312,7 @@ def calibrate(
     """Fit the probabilities of a person and of each joint on samples that were not learned from.
 
     Returns:
-        `person` and `confidence` of `RegionWeights`.
+        `person` and `visibility` of `RegionWeights`.
     """
     logits, people = [], []
     features, right = [], []
@@ -335,13 +335,13 @@ def calibrate(
             shoulders - hips
         )
         inside = ((keypoints[:, :2] >= 0) & (keypoints[:, :2] <= size)).all(axis=1)
-        features.append(confidence_features(keypoints, found.judged_by, size)[inside])
+        features.append(visibility_features(keypoints, found.judged_by, size)[inside])
         right.append((near & (true[:, 2] >= 0.5))[inside])
     known = np.clip(np.array(logits), -15, 15)[:, None]
     person = regress(np.hstack([known, np.ones_like(known)]), np.array(people), balanced=True)
-    confidence = regress(np.concatenate(features), np.concatenate(right))
-    print(f"person {person}, confidence {confidence}")
-    return person, confidence
+    visibility = regress(np.concatenate(features), np.concatenate(right))
+    print(f"person {person}, visibility {visibility}")
+    return person, visibility
 
 
 def regress(

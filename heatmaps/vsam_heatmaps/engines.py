@@ -12,8 +12,10 @@ from .poses import PoseEstimator
 ENGINES = ("auto", "mediapipe", "openvino")
 """What can run the pose networks; `auto` is OpenVINO where it is installed."""
 
-PRECISIONS = ("auto", "f32", "bf16")
-"""Arithmetic of the landmark network; `auto` is bf16 where engine and processor have it."""
+PRECISIONS = ("auto", "f32", "mixed", "bf16")
+"""Arithmetic of the networks: `f32`; `mixed`, the landmark network in bf16; `bf16`, both.
+
+`auto` is `mixed` where engine and processor have bf16, else `f32`."""
 
 PEOPLE = ("main", "all")
 """Whom the maps show."""
@@ -26,7 +28,7 @@ class Engine:
     Attributes:
         name: `mediapipe` or `openvino`.
         model: The bundle with the networks.
-        precision: `f32` or `bf16`.
+        precision: `f32`, `mixed` or `bf16`.
         crops: Whether people of whom only a part shows are looked for.
         region_network_sha256: SHA-256 of the weights that do so, empty without.
         min_confidence: Least confidence, 0..1, at which a person is reported.
@@ -88,10 +90,10 @@ def choose_engine(
     if name == "auto":
         name = "openvino" if installed else "mediapipe"
     if name == "mediapipe":
-        if crops or precision == "bf16":
+        if crops or precision in ("mixed", "bf16"):
             raise VsamError(
-                f"{'Crops' if crops else 'Precision bf16'} can't be had with MediaPipe's own "
-                "runtime: install OpenVINO with pip install 'vsam[fast]' and choose "
+                f"Expected `pose_engine` to be openvino for {'crops' if crops else precision}, but "
+                "got mediapipe. Install it with: pip install 'vsam[fast]', and choose "
                 "--pose-engine openvino."
             )
         return Engine(name, model, "f32", False, "", min_confidence)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import VsamError
-from .pose_model import find_pose_model
+from .pose_model import find_pose_model, leave_out_segmentation
 from .poses import MAX_PEOPLE, Poses, main_person_first, no_poses
 
 
@@ -50,7 +50,9 @@ class MediaPipePoseEstimator:
         self.model = find_pose_model(model)
         tasks = mp.tasks
         options = tasks.vision.PoseLandmarkerOptions(
-            base_options=tasks.BaseOptions(model_asset_path=str(self.model.path)),
+            base_options=tasks.BaseOptions(
+                model_asset_path=str(leave_out_segmentation(self.model))
+            ),
             running_mode=tasks.vision.RunningMode.IMAGE,
             num_poses=max_people,
             min_pose_detection_confidence=min_confidence,

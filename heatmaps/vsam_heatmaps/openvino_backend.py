@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blazepose import detection, landmarks
-from .blazepose.crops import best_pose, is_confirmed, joint_confidence
+from .blazepose.crops import best_pose, is_confirmed, trusted_visibility
 from .blazepose.detection import Detections, decode_detections, letterbox
 from .blazepose.landmarks import RegionPose, decode_landmarks
 from .blazepose.region_network import Proposal, decode_proposal, load_region_weights
@@ -85,15 +85,14 @@ class OpenVinoPoseEstimator:
         found = self.find(image)
         if not found.people:
             return no_poses()
-        confidence = [keypoints[:, 2] for keypoints in found.people]
+        people = np.stack(found.people)
         if found.judged_by is not None:
             assert self._weights is not None
-            confidence = [
-                joint_confidence(keypoints, found.judged_by, (width, height), self._weights)
-                for keypoints in found.people
-            ]
-        scale = np.array([width, height, 1, 1], np.float32)
-        poses = Poses(np.stack(found.people) / scale, np.stack(confidence))
+            people[0, :, 2] = trusted_visibility(
+                people[0], found.judged_by, (width, height), self._weights
+            )
+        people[:, :, :2] /= np.array([width, height], np.float32)
+        poses = Poses(people)
         return main_person_first(poses, width, height)
 
     def find(self, image: NDArray[np.uint8]) -> Found:

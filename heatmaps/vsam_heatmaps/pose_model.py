@@ -3,12 +3,12 @@
 MediaPipe 1.x ships no weights. The wheel of release 0.10.21 holds the official networks
 (Apache-2.0) as plain data; pip fetches it, whatever the interpreter and system. Two things are
 missing for the Tasks API and added here: the input normalisation as metadata inside each network,
-and the zip around both. One thing is taken out: the layers of the segmentation mask, which nobody
-reads and which cost MediaPipe a fifth of its time. All other outputs stay the same to the bit.
+and the zip around both. `leave_out_segmentation` makes a copy of a bundle that is faster.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
@@ -18,13 +18,18 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .atomic import write_bytes
 from .errors import VsamError, explain_os_error
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 _WHEEL = "mediapipe==0.10.21"
-_FILE_NAME = "pose_landmarker_full-0.10.21-without-segmentation.task"
+_FILE_NAME = "pose_landmarker_full-0.10.21.task"
+_SEGMENTATION = (1, 256, 256, 1)  # shape of the mask that nobody reads
 
 DETECTOR, LANDMARKER = "pose_detector.tflite", "pose_landmarks_detector.tflite"
 """The names that a bundle gives its two networks."""
@@ -39,7 +44,6 @@ class _Network:
     sha256: str
     mean: float
     std: float
-    unread: tuple[int, ...] | None = None  # shape of an output that is not computed
 
 
 # Input pixels 0..255 become (pixel - mean) / std: the detector wants -1..1, the other 0..1.
@@ -57,7 +61,6 @@ _NETWORKS = (
         sha256="e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
         mean=0.0,
         std=255.0,
-        unread=(1, 256, 256, 1),  # the segmentation mask
     ),
 )
 
@@ -90,9 +93,7 @@ def find_pose_model(path: Path | None = None) -> PoseModel:
         _check_bundle(data, path)
         return PoseModel(path, hashlib.sha256(data).hexdigest())
 
-    import platformdirs
-
-    cached = platformdirs.user_cache_path("vsam") / _FILE_NAME
+    cached = _cache_folder() / _FILE_NAME
     try:
         data = cached.read_bytes()
         _check_bundle(data, cached)
@@ -102,6 +103,37 @@ def find_pose_model(path: Path | None = None) -> PoseModel:
         data = _assemble(_fetch_networks())
         write_bytes(cached, data)
     return PoseModel(cached, hashlib.sha256(data).hexdigest())
+
+
+def leave_out_segmentation(model: PoseModel) -> Path:
+    """Copy a bundle without the layers of the segmentation mask, which nobody reads.
+
+    They cost MediaPipe a fifth of its time, asked for or not. All other outputs stay the same to
+    the bit. The copy is kept in the user's cache folder.
+
+    Returns:
+        The copy; the bundle itself if its landmark network has no such mask.
+    """
+    copy = _cache_folder() / f"{model.sha256[:16]}-without-segmentation.task"
+    with contextlib.suppress(OSError, VsamError):
+        _check_bundle(copy.read_bytes(), copy)
+        return copy
+    with zipfile.ZipFile(model.path) as bundle:
+        networks = {name: bundle.read(name) for name in bundle.namelist()}
+    try:
+        lean = _without_output(networks[LANDMARKER], _SEGMENTATION)
+    except Exception:  # flatbuffers raises whatever damage leads it to; MediaPipe tells of it
+        return model.path
+    if lean is None:
+        return model.path
+    write_bytes(copy, _zip(networks | {LANDMARKER: lean}))
+    return copy
+
+
+def _cache_folder() -> Path:
+    import platformdirs
+
+    return platformdirs.user_cache_path("vsam")
 
 
 def _check_bundle(data: bytes, path: Path) -> None:
@@ -154,40 +186,40 @@ def _fetch_networks() -> list[bytes]:
 
 
 def _assemble(networks: list[bytes]) -> bytes:
-    """Zip the networks, stored and aligned to four bytes: MediaPipe maps them where they lie."""
+    return _zip(
+        {
+            network.member: _with_normalization(data, network)
+            for network, data in zip(_NETWORKS, networks, strict=True)
+        }
+    )
+
+
+def _zip(members: dict[str, bytes]) -> bytes:
+    """Zip networks, stored and aligned to four bytes: MediaPipe maps them where they lie."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as bundle:
-        for network, data in zip(_NETWORKS, networks, strict=True):
+        for name, data in members.items():
             # A fixed date keeps the bytes, and so the recorded hash, the same on every machine.
-            entry = zipfile.ZipInfo(network.member, date_time=(1980, 1, 1, 0, 0, 0))
-            header = 30 + len(network.member)  # of a local file header, before the extra field
+            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            header = 30 + len(name)  # of a local file header, before the extra field
             padding = -(buffer.tell() + header + 4) % 4
             # Extra field 0xD935: padding for alignment, as Android's zipalign writes it.
             entry.extra = (0xD935).to_bytes(2, "little") + padding.to_bytes(2, "little")
             entry.extra += bytes(padding)
-            bundle.writestr(entry, _prepare(data, network))
+            bundle.writestr(entry, data)
     return buffer.getvalue()
 
 
-def _prepare(data: bytes, network: _Network) -> bytes:
-    """Add the input normalisation to a TFLite file, and leave out what nobody reads.
+def _with_normalization(data: bytes, network: _Network) -> bytes:
+    """Add the input normalisation to a TFLite file, as its metadata format (fbs) defines it.
 
-    The normalisation is stored as TFLite's metadata format (fbs) defines it. MediaPipe's own
-    metadata writer does the same, but fails to import in 1.2.2; its generated flatbuffer classes
-    work.
+    MediaPipe's own metadata writer does the same, but fails to import in 1.2.2; its generated
+    flatbuffer classes work.
     """
+    import flatbuffers
     import numpy as np
 
-    try:
-        import flatbuffers
-        from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata_fb
-        from mediapipe.tasks.metadata import schema_py_generated as tflite_fb
-    except ImportError as error:
-        raise VsamError(
-            f"Could not assemble the pose model ({error}). "
-            "Install what it needs with: pip install 'vsam[extract]'."
-        ) from error
-
+    metadata_fb, tflite_fb = _schemas()
     options = metadata_fb.NormalizationOptionsT()
     options.mean, options.std = [network.mean], [network.std]
     unit = metadata_fb.ProcessUnitT()
@@ -203,31 +235,33 @@ def _prepare(data: bytes, network: _Network) -> bytes:
     builder.Finish(metadata.Pack(builder), b"M001")
 
     model = tflite_fb.ModelT.InitFromObj(tflite_fb.Model.GetRootAs(data, 0))
-    if network.unread is not None:
-        zeros = tflite_fb.BufferT()
-        zeros.data = np.zeros(4 * math.prod(network.unread), np.uint8)
-        model.buffers.append(zeros)
-        _make_constant(model.subgraphs[0], network.unread, len(model.buffers) - 1)
-    extra = tflite_fb.BufferT()
-    extra.data = np.frombuffer(bytes(builder.Output()), np.uint8)
-    model.buffers.append(extra)
     entry = tflite_fb.MetadataT()
-    entry.name, entry.buffer = "TFLITE_METADATA", len(model.buffers) - 1
+    entry.name = "TFLITE_METADATA"
+    entry.buffer = _append_buffer(model, np.frombuffer(bytes(builder.Output()), np.uint8))
     model.metadata = [*(model.metadata or []), entry]
-    builder = flatbuffers.Builder(len(data) + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return _packed(model)
 
 
-def _make_constant(graph: Any, shape: tuple[int, ...], buffer: int) -> None:
+def _without_output(data: bytes, shape: tuple[int, ...]) -> bytes | None:
     """Make the output of this shape a constant, and drop the layers that only it needed.
 
     MediaPipe insists on an output of its shape, and fetches it, even where no mask is wanted.
+
+    Returns:
+        The TFLite file, or None if it has no such output.
     """
-    (constant,) = (out for out in graph.outputs if tuple(graph.tensors[out].shape) == shape)
-    graph.tensors[constant].buffer = buffer
+    import numpy as np
+
+    _, tflite_fb = _schemas()
+    model = tflite_fb.ModelT.InitFromObj(tflite_fb.Model.GetRootAs(data, 0))
+    graph = model.subgraphs[0]
+    unread = [out for out in graph.outputs if tuple(graph.tensors[out].shape) == shape]
+    if len(unread) != 1:
+        return None
+    zeros = np.zeros(4 * math.prod(shape), np.uint8)
+    graph.tensors[unread[0]].buffer = _append_buffer(model, zeros)
     made_by = {out: index for index, op in enumerate(graph.operators) for out in op.outputs}
-    waiting = [out for out in graph.outputs if out != constant]
+    waiting = [out for out in graph.outputs if out not in unread]
     needed: set[int] = set()
     while waiting:
         index = made_by.get(waiting.pop())
@@ -235,3 +269,35 @@ def _make_constant(graph: Any, shape: tuple[int, ...], buffer: int) -> None:
             needed.add(index)
             waiting += list(graph.operators[index].inputs)
     graph.operators = [graph.operators[index] for index in sorted(needed)]
+    return _packed(model)
+
+
+def _append_buffer(model: Any, values: NDArray[np.uint8]) -> int:
+    """Add a buffer to a TFLite model; give its index."""
+    _, tflite_fb = _schemas()
+    buffer = tflite_fb.BufferT()
+    buffer.data = values
+    model.buffers.append(buffer)
+    return len(model.buffers) - 1
+
+
+def _packed(model: Any) -> bytes:
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1 << 23)  # bytes, about the size of the networks
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _schemas() -> tuple[Any, Any]:
+    """Give the flatbuffer classes of TFLite's metadata and of TFLite itself."""
+    try:
+        import flatbuffers  # noqa: F401
+        from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata_fb
+        from mediapipe.tasks.metadata import schema_py_generated as tflite_fb
+    except ImportError as error:
+        raise VsamError(
+            f"Could not assemble the pose model ({error}). "
+            "Install what it needs with: pip install 'vsam[extract]'."
+        ) from error
+    return metadata_fb, tflite_fb

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -30,26 +30,16 @@ class Poses:
         keypoints: (P, 33, 4) float32 for P people: x, y, visibility, presence of each landmark of
             `LANDMARKS`. x and y are shares of the photo's width and height after EXIF rotation:
             (0, 0) is the outer corner of the top-left pixel, (1, 1) that of the bottom-right one.
-            They leave 0..1 where a joint lies outside the photo. Visibility (not hidden) and
-            presence (inside the photo) are probabilities.
-        confidence: (P, 33) float32, 0..1: how far a joint may be trusted, and so how strong it is
-            drawn. The default is its visibility.
+            They leave 0..1 where a joint lies outside the photo. Visibility (seen, and where it is
+            said to be) and presence (inside the photo) are probabilities.
     """
 
     keypoints: NDArray[np.float32]
-    confidence: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def __post_init__(self) -> None:
         shape = self.keypoints.shape
         if len(shape) != 3 or shape[1:] != (len(LANDMARKS), 4):
             raise VsamError(f"Expected `keypoints` to be of shape (P, 33, 4), but got {shape}.")
-        if not self.confidence.size:
-            object.__setattr__(self, "confidence", self.keypoints[:, :, 2].clip(0, 1))
-        if self.confidence.shape != shape[:2]:
-            raise VsamError(
-                f"Expected `confidence` to be of shape {shape[:2]}, but got "
-                f"{self.confidence.shape}."
-            )
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -62,7 +52,7 @@ class PoseEstimator(Protocol):
     """What a shard records as its backend."""
 
     precision: str
-    """Arithmetic of its networks: `f32` or `bf16`."""
+    """Arithmetic of its networks, see `engines.PRECISIONS`."""
 
     def estimate(self, image: NDArray[np.uint8]) -> Poses:
         """Find people in a photo.
@@ -90,7 +80,7 @@ def no_poses() -> Poses:
 def main_person_first(poses: Poses, width: int, height: int) -> Poses:
     """Order people by how much of the photo they are: size times centrality.
 
-    Size is the area of the box around a person's confident joints, cut to the photo, as a share of
+    Size is the area of the box around a person's visible joints, cut to the photo, as a share of
     it; centrality is exp(−d² / (2 · 0.25²)), with d the distance of the box's centre from the
     photo's as a share of the diagonal. Equal ones stay in order. Who lies on a person that comes
     before them is that person, found twice, and left out.
@@ -105,9 +95,9 @@ def main_person_first(poses: Poses, width: int, height: int) -> Poses:
     pixels = poses.keypoints[:, :, :2].astype(np.float64) * (width, height)
     kept: list[int] = []
     weights: list[float] = []
-    for person, confidence in enumerate(poses.confidence):
-        sure = confidence >= min(0.5, float(confidence.max()))
-        points = pixels[person][sure].clip(0, (width, height))
+    for person, visibility in enumerate(poses.keypoints[:, :, 2]):
+        seen = visibility >= min(0.5, float(visibility.max()))
+        points = pixels[person][seen].clip(0, (width, height))
         low, high = points.min(axis=0), points.max(axis=0)
         apart = [
             float(np.linalg.norm(pixels[person] - pixels[other], axis=1).mean()) for other in kept
@@ -119,4 +109,4 @@ def main_person_first(poses: Poses, width: int, height: int) -> Poses:
         kept.append(person)
         weights.append(float((high - low).prod()) * centrality)
     order = [kept[index] for index in np.argsort(-np.array(weights), kind="stable")]
-    return Poses(poses.keypoints[order], poses.confidence[order])
+    return Poses(poses.keypoints[order])

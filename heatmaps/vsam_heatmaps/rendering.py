@@ -25,8 +25,7 @@ class RenderOptions:
         sigma: Standard deviation of a joint's Gaussian as a share of the side. Tighter maps made
             better features: 0.05 beat 0.08 and 0.12.
         channels: `parts` or `joints`; see `CHANNEL_SETS`.
-        min_visibility: Joints of less confidence, 0..1, are left out. It is their visibility,
-            unless the estimator knows better; see `Poses`.
+        min_visibility: Joints that are less visible, 0..1, are left out.
     """
 
     side: int = 56
@@ -51,34 +50,27 @@ class RenderOptions:
 
 
 def render_heatmaps(
-    keypoints: NDArray[np.float32],
-    options: RenderOptions | None = None,
-    *,
-    confidence: NDArray[np.float32] | None = None,
+    keypoints: NDArray[np.float32], options: RenderOptions | None = None
 ) -> NDArray[np.uint8]:
     """Render one person's keypoints as Gaussian heatmaps.
 
     A channel is max over its joints j of c_j · exp(−((u − x_j)² + (v − y_j)²) / 2σ²), where
     (u, v) = ((column + ½) / side, (row + ½) / side) is a pixel's centre, and c_j the joint's
-    confidence. Frame: shares of the photo's width and height, so the photo is squashed to a square
+    visibility. Frame: shares of the photo's width and height, so the photo is squashed to a square
     exactly as the network sees it. Nothing is rounded before the last step, so a peak keeps its
     sub-pixel position. (The form of Tompson et al., 2014, with a maximum instead of a sum.)
 
     Args:
         keypoints: (33, 4) x, y, visibility, presence; see `Poses`.
         options: See `RenderOptions`.
-        confidence: (33,) 0..1 how far each joint may be trusted; see `Poses`. The default is its
-            visibility.
 
     Returns:
-        (C, side, side) uint8, 255 = 1.0. Joints outside the photo, less confident than
-        `min_visibility` or NaN add nothing.
+        (C, side, side) uint8, 255 = 1.0. Joints outside the photo, invisible or NaN add nothing.
     """
     options = options or RenderOptions()
-    x, y = keypoints[:, 0].astype(np.float64), keypoints[:, 1].astype(np.float64)
-    strength = (keypoints[:, 2] if confidence is None else confidence).astype(np.float64)
+    x, y, visibility = (keypoints[:, column].astype(np.float64) for column in range(3))
     with np.errstate(invalid="ignore"):  # NaN compares as False: a joint nobody knows is left out
-        drawn = (strength >= options.min_visibility) & (strength > 0)
+        drawn = (visibility >= options.min_visibility) & (visibility > 0)
         drawn &= (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)
     centres = (np.arange(options.side) + 0.5) / options.side
     # A Gaussian over the plane is the outer product of two over the axes: (joints, side) each.
@@ -87,7 +79,7 @@ def render_heatmaps(
     along_x, along_y = (
         np.exp(-((centres - axis[joints, None]) ** 2) / (2 * options.sigma**2)) for axis in (x, y)
     )
-    along_y *= np.minimum(strength[joints, None], 1)
+    along_y *= np.minimum(visibility[joints, None], 1)
     blobs = along_y[:, :, None] * along_x[:, None, :]  # (joints, side, side)
     maps = np.zeros((len(options.channel_names), options.side, options.side))
     for blob, joint in zip(blobs, joints, strict=True):

@@ -28,7 +28,6 @@ class Row:
 
     heatmaps: NDArray[np.uint8]
     keypoints: NDArray[np.float32]
-    confidence: NDArray[np.float32]
     size: tuple[int, int]
     people: int
     reason: str
@@ -113,16 +112,15 @@ class _OpenShard:
     def _columns(self) -> dict[str, NDArray[Any]]:
         """Read the small columns, of N rows each; see `heatmaps/README.md`."""
         columns = {name: self._file[name][:] for name in ("keypoints", "size", "reason")}
-        # Version 0.1.0 wrote neither of these: it looked for one person, and drew joints as strong
-        # as they are visible.
-        columns["confidence"] = self._column("confidence", columns["keypoints"][:, :, 2].clip(0, 1))
-        columns["people"] = self._column("people", np.isfinite(columns["keypoints"][:, 0, 0]))
+        # Version 0.1.0 did not count, and looked for one person.
+        columns["people"] = (
+            self._file["people"][:]
+            if "people" in self._file
+            else np.isfinite(columns["keypoints"][:, 0, 0])
+        )
         if any(len(column) != self._rows for column in columns.values()):
             raise ValueError("its data sets have different lengths")
         return columns
-
-    def _column(self, name: str, default: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(self._file[name][:]) if name in self._file else default
 
     def row(self, row: int) -> Row:
         columns = self._columns
@@ -130,7 +128,6 @@ class _OpenShard:
         return Row(
             heatmaps=self.heatmaps[row],
             keypoints=columns["keypoints"][row].copy(),  # a caller may change what it is given
-            confidence=columns["confidence"][row].copy(),
             size=(width, height),
             people=int(columns["people"][row]),
             reason=columns["reason"][row].decode(),

@@ -8,7 +8,7 @@ from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -95,8 +95,6 @@ class Record:
         size: Width and height of the upright photo in pixels; (0, 0) if unreadable.
         sha256: Hash of the photo's file; zeros if it could not even be read.
         reason: Why the photo is unreadable, else empty.
-        confidence: (33,) float32, 0..1: how strong each joint was drawn, see `Poses`; NaN without
-            a pose. The default is its visibility.
         people: How many people were found.
     """
 
@@ -108,12 +106,7 @@ class Record:
     size: tuple[int, int]
     sha256: bytes
     reason: str = ""
-    confidence: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     people: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.confidence.size:
-            object.__setattr__(self, "confidence", self.keypoints[:, 2].clip(0, 1))
 
     def region(self, name: str) -> NDArray[np.uint8]:
         """Compose one region's map, (H, W) uint8; see `compose_regions`."""
@@ -162,19 +155,16 @@ def write_shard(path: Path, info: ShardInfo, records: Sequence[Record]) -> None:
                 **common,
                 **compressed,
             )
-            for name, floats in {
-                "keypoints": np.stack([record.keypoints for record in records]),
-                "confidence": np.stack([record.confidence for record in records]),
-            }.items():
-                # The bytes of a number apart: exponents are alike. Three quarters of the raw size.
-                file.create_dataset(
-                    name,
-                    data=floats.astype(np.float32),
-                    chunks=floats.shape,
-                    shuffle=True,
-                    **common,
-                    **compressed,
-                )
+            keypoints = np.stack([record.keypoints for record in records])
+            # The bytes of a number apart: exponents are alike. Three quarters of the raw size.
+            file.create_dataset(
+                "keypoints",
+                data=keypoints,
+                chunks=keypoints.shape,
+                shuffle=True,
+                **common,
+                **compressed,
+            )
             columns: dict[str, NDArray[Any]] = {
                 "size": np.array([record.size for record in records], np.int32),
                 "people": np.array([record.people for record in records], np.int32),
@@ -287,7 +277,6 @@ class Shards:
             size=row.size,
             sha256=self._hash(place),
             reason=row.reason,
-            confidence=row.confidence,
             people=row.people,
         )
 

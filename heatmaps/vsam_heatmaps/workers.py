@@ -137,7 +137,6 @@ def _record(photo: Photo, known: bytes | None) -> Record | None:
         keypoints=poses.keypoints[0],
         size=size,
         sha256=sha256,
-        confidence=poses.confidence[0],
         people=len(poses),
     )
 
@@ -145,12 +144,7 @@ def _record(photo: Photo, known: bytes | None) -> Record | None:
 def _render(poses: Poses) -> NDArray[np.uint8]:
     """Render the main person, or all: a map is a maximum over joints, so also over people."""
     shown = len(poses) if _work.people == "all" else 1
-    maps = [
-        render_heatmaps(keypoints, _work.render, confidence=confidence)
-        for keypoints, confidence in zip(
-            poses.keypoints[:shown], poses.confidence[:shown], strict=True
-        )
-    ]
+    maps = [render_heatmaps(person, _work.render) for person in poses.keypoints[:shown]]
     return np.maximum.reduce(maps)
 
 

@@ -138,7 +138,7 @@ def _distances(keypoints: Keypoints, proposal: Proposal) -> NDArray[np.float32]:
     return np.asarray(np.linalg.norm(away, axis=1) / proposal.region.side, np.float32)
 
 
-def confidence_features(
+def visibility_features(
     keypoints: Keypoints, proposal: Proposal, size: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Gather what tells whether a joint is right.
@@ -155,7 +155,7 @@ def confidence_features(
     )
 
 
-def joint_confidence(
+def trusted_visibility(
     keypoints: Keypoints, proposal: Proposal, size: tuple[int, int], weights: RegionWeights
 ) -> NDArray[np.float32]:
     """Estimate the probability that each joint is visible and where it is said to be.
@@ -172,6 +172,6 @@ def joint_confidence(
     Returns:
         (33,) 0..1; 0 for joints outside the photo.
     """
-    logits = confidence_features(keypoints, proposal, size) @ weights.confidence.astype(np.float32)
+    logits = visibility_features(keypoints, proposal, size) @ weights.visibility.astype(np.float32)
     inside = ((keypoints[:, :2] >= 0) & (keypoints[:, :2] <= size)).all(axis=1)
     return np.asarray(np.where(inside, sigmoid(logits), 0), np.float32)

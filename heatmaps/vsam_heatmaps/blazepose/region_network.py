@@ -50,13 +50,13 @@ class RegionWeights:
         dense: Matrices (out, in) and biases (out) after flattening (channel, row, column); a ReLU
             between them.
         person: (2,) scale and offset that turn its logit of a person into a calibrated one.
-        confidence: (5,) weights of `crops.joint_confidence`.
+        visibility: (5,) weights of `crops.trusted_visibility`.
     """
 
     convolutions: Sequence[Layer]
     dense: Sequence[Layer]
     person: NDArray[np.floating]
-    confidence: NDArray[np.floating]
+    visibility: NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ def load_region_weights(path: Path | None = None) -> RegionWeights:
         with np.load(path, allow_pickle=False) as stored:
             convolutions = [(stored[f"conv{i}"], stored[f"conv{i}_bias"]) for i in (1, 2)]
             dense = [(stored[f"dense{i}"], stored[f"dense{i}_bias"]) for i in (1, 2)]
-            person, confidence = stored["person"], stored["confidence"]
+            person, visibility = stored["person"], stored["visibility"]
     except (OSError, ValueError, KeyError) as error:
         raise VsamError(
             f"Could not read the region network's weights in {path}: {error}. "
             "Install vsam again, or choose --crops off."
         ) from error
-    return RegionWeights(convolutions, dense, person, confidence)
+    return RegionWeights(convolutions, dense, person, visibility)
 
 
 def decode_proposal(values: NDArray[np.float32], frame: Region, weights: RegionWeights) -> Proposal:
