@@ -73,7 +73,7 @@ def way(photo: Image) -> Image:
 
 def crops() -> Image:
     """Show poses on crops, without and with the region network."""
-    cuts = [("head cut off", 2), ("upper body", 3), ("hips to feet", 4), ("shoulders to hips", 7)]
+    cuts = [("head cut off", 2), ("upper body", 3), ("hips to feet", 4), ("shoulders to hips", 14)]
     rows = []
     with OpenVinoPoseEstimator(crops=False) as plain, OpenVinoPoseEstimator() as ours:
         for name, estimator in (("MediaPipe's regions", plain), ("region network", ours)):

@@ -130,12 +130,12 @@ def extract(
     # The system frees the lock when its process dies, so a killed run's is never in the way.
     lock = filelock.FileLock(out / ".lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise VsamError(f"Another extraction is writing into {out}. Wait until it ends.") from error
     except OSError as error:
         raise explain_os_error(error, f"lock {out}") from error
-    with lock:
+    with held:
         for stale in out.glob(".shard-*.tmp"):
             stale.unlink()
         return _extract(photos, out, options, progress)

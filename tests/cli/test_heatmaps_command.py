@@ -91,6 +91,9 @@ class TestExtract:
         model.write_text("no zip")
         said = one_line(run_command(NAME, "extract", photos, "--out", out, "--pose-model", model))
         assert said.endswith("to be a MediaPipe .task bundle, but it is no zip file.")
+        engine = ("--pose-engine", "mediapipe", "--crops", "on")
+        said = one_line(run_command(NAME, "extract", photos, "--out", out, *engine))
+        assert said.startswith("Expected `pose_engine` to be openvino for crops, but got mediapipe")
         assert not list(out.glob("*.h5"))
 
     def test_wrong_usage_is_exit_code_2(self, run_command, photos, tmp_path):
@@ -99,12 +102,25 @@ class TestExtract:
             ("extract", photos, "--out", tmp_path / "out", "--workers", 0),
             ("extract", photos, "--out", tmp_path / "out", "--channels", "limbs"),
             ("extract", photos, "--out", tmp_path / "out", "--colour", "red"),
+            ("extract", photos, "--out", tmp_path / "out", "--pose-engine", "tensorrt"),
+            ("extract", photos, "--out", tmp_path / "out", "--people", "none"),
             ("extrakt",),
         ):
             done = run_command(NAME, *arguments)
             assert done.returncode == 2
             assert "Traceback" not in done.stderr
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("engine", ["mediapipe", "openvino"])
+def test_each_engine_makes_shards(run_command, photos, tmp_path, engine):
+    out = tmp_path / "out"
+    done = run_command(NAME, "extract", photos, "--out", out, "--pose-engine", engine)
+    assert done.returncode == 0
+    facts = json.loads(run_command(NAME, "inspect", out, "--json").stdout)
+    assert facts["backend"] == engine
+    assert facts["crops"] is (engine == "openvino")
+    assert facts["ok"] >= 1
 
 
 class TestInspect:

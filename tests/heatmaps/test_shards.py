@@ -48,7 +48,7 @@ def records() -> list[Record]:
     nothing = np.zeros((7, SIDE, SIDE), np.uint8)
     nobody = np.full((33, 4), np.nan, np.float32)
     return [
-        make_record("a.jpg", 1),
+        make_record("a.jpg", 1, people=3),
         make_record("été/日本 👗\n2.jpg", 2),
         make_record("b.jpg", 3, status=Status.NO_POSE, heatmaps=nothing, keypoints=nobody),
         make_record(
@@ -65,7 +65,7 @@ def records() -> list[Record]:
 
 
 def same(a: Record, b: Record) -> bool:
-    plain = ("id", "status", "channels", "size", "sha256", "reason")
+    plain = ("id", "status", "channels", "size", "sha256", "reason", "people")
     return (
         all(getattr(a, name) == getattr(b, name) for name in plain)
         and np.array_equal(a.heatmaps, b.heatmaps)
@@ -116,6 +116,35 @@ def test_regions_are_composed_when_read(folder):
 
 def test_the_options_that_rendered_are_known(folder):
     assert Shards(folder).info.render_options == RenderOptions(SIDE, 0.08, "parts", 0.25)
+
+
+def test_how_poses_were_found_is_kept(tmp_path):
+    info = replace(
+        INFO,
+        backend="openvino",
+        precision="mixed",
+        crops=True,
+        region_network_sha256="cd" * 32,
+        people="all",
+    )
+    write_shard(tmp_path / "shard-000000.h5", info, records())
+    assert Shards(tmp_path).info == info
+    with h5py.File(tmp_path / "shard-000000.h5") as file:
+        assert file.attrs["crops"] == 1
+        assert file["people"][:].tolist() == [3, 0, 0, 0]
+
+
+def test_files_of_version_0_1_0_are_read(folder):
+    """They know one engine, one person, and no crops."""
+    with h5py.File(folder / "shard-000000.h5", "r+") as file:
+        del file["people"]
+        for name in ("precision", "crops", "region_network_sha256", "people"):
+            del file.attrs[name]
+    shards = Shards(folder)
+    assert shards.info == INFO
+    assert (INFO.precision, INFO.crops, INFO.people) == ("f32", False, "main")
+    people = {record.id: record.people for record in shards}
+    assert people == {record.id: int(record.status is Status.OK) for record in records()}
 
 
 def test_of_two_records_of_a_photo_the_later_shard_counts(folder):
