@@ -62,13 +62,7 @@ class OpenVinoNetworks:
         region_weights: RegionWeights | None = None,
         precision: str = "auto",
     ) -> None:
-        try:
-            import openvino as ov
-        except ImportError as error:
-            raise VsamError(
-                f"Could not import OpenVINO ({error}). Install it with: pip install 'vsam[fast]', "
-                "or choose --pose-engine mediapipe."
-            ) from error
+        ov = _openvino()
         core = ov.Core()
         self.precision = choose_precision(precision)
         detector_precision, landmark_precision = _ARITHMETIC[self.precision]
@@ -132,9 +126,7 @@ class DetectorLayer:
     """
 
     def __init__(self, model: PoseModel, shape: tuple[int, int, int]) -> None:
-        import openvino as ov
-
-        core = ov.Core()
+        core = _openvino().Core()
         detector, _ = _read_networks(core, model.path)
         layer = _find_layer(_output(detector, (1, _ANCHORS, 1), model.path), shape, model.path)
         side = detection.INPUT_SIDE
@@ -152,20 +144,30 @@ def choose_precision(precision: str) -> str:
     """Turn `auto` into what this processor does fast.
 
     Raises:
-        VsamError: If the name is unknown, or the processor has no bf16 arithmetic.
+        VsamError: If the name is unknown, OpenVINO can't be loaded, or the processor has no bf16
+            arithmetic.
     """
-    import openvino as ov
-
     if precision not in PRECISIONS:
         raise expected("precision", f"one of {', '.join(PRECISIONS)}", repr(precision))
     if precision == "f32":
         return precision
-    has_bf16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has_bf16 = "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "auto":
         return "mixed" if has_bf16 else "f32"
     if not has_bf16:
         raise expected("precision", "f32: this processor has no bf16 arithmetic", repr(precision))
     return precision
+
+
+def _openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise VsamError(
+            f"Could not import OpenVINO ({error}). Install it with: pip install 'vsam[fast]', or "
+            "choose --pose-engine mediapipe."
+        ) from error
+    return openvino
 
 
 def _read_networks(core: Any, path: Path) -> tuple[Any, Any]:
@@ -214,8 +216,7 @@ def _compile(
     precision: str,
     path: Path,
 ) -> Any:
-    import openvino as ov
-
+    ov = _openvino()
     inputs = [_shape(parameter.output(0)) for parameter in network.get_parameters()]
     if inputs != [(1, side, side, 3)]:
         raise expected(

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,8 @@ VALUES = 6 + 2 * len(COARSE_JOINTS)
 """Values it predicts: see `decode_proposal`."""
 
 _FILE = "region_network.npz"
+_LAYERS = ("conv1", "conv2", "dense1", "dense2")
+_NAMES = (*_LAYERS, *(f"{layer}_bias" for layer in _LAYERS), "person", "visibility")
 
 Layer = tuple[NDArray[np.floating], NDArray[np.floating]]
 
@@ -81,19 +84,71 @@ def load_region_weights(path: Path | None = None) -> RegionWeights:
         VsamError: If the file is missing or damaged.
     """
     if path is None:
-        with as_file(files(__package__) / "data" / _FILE) as shipped:
+        with as_file(_shipped()) as shipped:
             return load_region_weights(shipped)
     try:
         with np.load(path, allow_pickle=False) as stored:
-            convolutions = [(stored[f"conv{i}"], stored[f"conv{i}_bias"]) for i in (1, 2)]
-            dense = [(stored[f"dense{i}"], stored[f"dense{i}_bias"]) for i in (1, 2)]
-            person, visibility = stored["person"], stored["visibility"]
-    except (OSError, ValueError, KeyError) as error:
-        raise VsamError(
-            f"Could not read the region network's weights in {path}: {error}. "
-            "Install vsam again, or choose --crops off."
-        ) from error
-    return RegionWeights(convolutions, dense, person, visibility)
+            arrays = {name: stored[name] for name in _NAMES}
+        _check_shapes(arrays)
+    except Exception as error:  # zipfile and numpy raise whatever damage leads them to
+        raise _unreadable(path, error) from error
+    convolutions, dense = (
+        [(arrays[f"{kind}{number}"], arrays[f"{kind}{number}_bias"]) for number in (1, 2)]
+        for kind in ("conv", "dense")
+    )
+    return RegionWeights(convolutions, dense, arrays["person"], arrays["visibility"])
+
+
+def region_weights_sha256() -> str:
+    """Hash the weights that ship with the package, hexadecimal: shards record it.
+
+    Raises:
+        VsamError: If they are missing.
+    """
+    try:
+        return hashlib.sha256(_shipped().read_bytes()).hexdigest()
+    except OSError as error:
+        raise _unreadable(_shipped(), error) from error
+
+
+def _shipped() -> Traversable:
+    return files(__package__) / "data" / _FILE
+
+
+def _unreadable(path: Path | Traversable, error: Exception) -> VsamError:
+    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    return VsamError(
+        f"Could not read the region network's weights in {path}: {reason}. "
+        "Install vsam again, or choose --crops off."
+    )
+
+
+def _check_shapes(arrays: Mapping[str, NDArray[np.floating]]) -> None:
+    """Check that each layer takes what the one before it gives.
+
+    Raises:
+        ValueError: If one doesn't.
+    """
+    inputs, height, width = FEATURES
+    for number in (1, 2):
+        outputs = len(np.atleast_1d(arrays[f"conv{number}_bias"]))
+        kernel = arrays[f"conv{number}"].shape[-1:] * 2
+        _check(arrays, f"conv{number}", (outputs, inputs, *kernel))
+        _check(arrays, f"conv{number}_bias", (outputs,))
+        inputs = outputs
+    inputs *= height * width
+    for number in (1, 2):
+        outputs = VALUES if number == 2 else len(np.atleast_1d(arrays["dense1_bias"]))
+        _check(arrays, f"dense{number}", (outputs, inputs))
+        _check(arrays, f"dense{number}_bias", (outputs,))
+        inputs = outputs
+    _check(arrays, "person", (2,))
+    _check(arrays, "visibility", (5,))
+
+
+def _check(arrays: Mapping[str, NDArray[np.floating]], name: str, shape: tuple[int, ...]) -> None:
+    if arrays[name].shape != shape:
+        raise ValueError(f"{name} is of shape {arrays[name].shape} instead of {shape}")
 
 
 def decode_proposal(values: NDArray[np.float32], frame: Region, weights: RegionWeights) -> Proposal:
@@ -117,8 +172,3 @@ def decode_proposal(values: NDArray[np.float32], frame: Region, weights: RegionW
     scale, offset = (float(value) for value in weights.person)
     probability = float(sigmoid(np.array(scale * person + offset, np.float32)))
     return Proposal(region, probability, joints)
-
-
-def region_weights_sha256() -> str:
-    """Hash the weights that ship with the package, hexadecimal: shards record it."""
-    return hashlib.sha256((files(__package__) / "data" / _FILE).read_bytes()).hexdigest()
