@@ -9,16 +9,11 @@ import argparse
 import json
 
 import numpy as np
+from scoring import JOINTS, RIGHT, torso_length
 
 from vsam_datasets.mannequins import draw_mannequin
 from vsam_heatmaps.landmarks import landmark_indices
 from vsam_heatmaps.mediapipe_backend import MediaPipePoseEstimator
-
-JOINTS = tuple(
-    f"{side}_{joint}"
-    for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-    for side in ("left", "right")
-)
 
 
 def main() -> None:
@@ -28,7 +23,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     joints = list(landmark_indices(JOINTS))
-    shoulders, hips = list(landmark_indices(JOINTS[:2])), list(landmark_indices(JOINTS[6:8]))
     errors, found = [], 0
     with MediaPipePoseEstimator() as estimator:
         for index in range(arguments.count):
@@ -40,9 +34,8 @@ def main() -> None:
             height, width = drawn.photo.shape[:2]
             pixels = poses.keypoints[0, :, :2] * (width, height) - 0.5
             true = drawn.joints[:, :2]
-            torso = np.linalg.norm(true[shoulders].mean(axis=0) - true[hips].mean(axis=0))
             known = [joint for joint in joints if drawn.joints[joint, 2] > 0]
-            errors += list(np.linalg.norm(pixels[known] - true[known], axis=1) / torso)
+            errors += list(np.linalg.norm(pixels[known] - true[known], axis=1) / torso_length(true))
     print(
         json.dumps(
             {
@@ -50,7 +43,7 @@ def main() -> None:
                 "found": found / arguments.count,
                 "median_error": round(float(np.median(errors)), 4),
                 "p90_error": round(float(np.quantile(errors, 0.9)), 4),
-                "pck_0.2": round(float(np.mean(np.array(errors) < 0.2)), 4),
+                "pck_0.2": round(float(np.mean(np.array(errors) < RIGHT)), 4),
             },
             indent=2,
         )

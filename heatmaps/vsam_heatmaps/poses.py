@@ -30,8 +30,8 @@ class Poses:
         keypoints: (P, 33, 4) float32 for P people: x, y, visibility, presence of each landmark of
             `LANDMARKS`. x and y are shares of the photo's width and height after EXIF rotation:
             (0, 0) is the outer corner of the top-left pixel, (1, 1) that of the bottom-right one.
-            They leave 0..1 where a joint lies outside the photo. Visibility (seen, and where it is
-            said to be) and presence (inside the photo) are probabilities.
+            They leave 0..1 where a joint lies outside the photo. Visibility (seen; if the
+            estimator can judge it, also right) and presence (inside the photo) are probabilities.
     """
 
     keypoints: NDArray[np.float32]
