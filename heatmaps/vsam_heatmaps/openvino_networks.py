@@ -47,9 +47,10 @@ class OpenVinoNetworks:
         model: The bundle.
         region_weights: Weights of the region network; None leaves it out.
         precision: One of `engines.PRECISIONS`. Rounding the landmark network to bf16 moves
-            landmarks by 0.08 % of the photo's side in the median, 0.8 % at the 95th percentile, and
-            halves its time. Rounding the detector moves the regions, and so the landmarks by 0.2 %
-            and 1.2 %; that is why `mixed` does not.
+            landmarks by 0.08 % of the photo's side in the median, 0.8 % at the 95th percentile;
+            rounding the detector, too, moves the regions, and so the landmarks by 0.2 % and 1.3 %,
+            and finds somebody on a few more photos without a person. Each network then takes about
+            half of its time.
 
     Raises:
         VsamError: If OpenVINO isn't installed, or the networks are not BlazePose's.
