@@ -40,6 +40,7 @@ from vsam_heatmaps.openvino_networks import DetectorLayer, OpenVinoNetworks
 from vsam_heatmaps.pose_model import find_pose_model
 
 CHANNELS, HIDDEN, DROPOUT = 64, 128, 0.2
+FALSE_POSE_COSTS = 2.5  # as much as a missed one: a wrong map teaches nonsense, a missing nothing
 RIGHT = 0.2  # a joint is right within this share of the torso's length
 JOINTS = list(landmark_indices(COARSE_JOINTS))
 MANNEQUINS, MANNEQUIN_SEED = 500, 777
@@ -55,31 +56,37 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=48_000)
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--only-calibrate", action="store_true", help="Keep the network's weights in --out."
+    )
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     finder = PersonFinder()
     mannequins = list(drawn_people(finder, MANNEQUINS))
     held = len(mannequins) // 5
-    flat_lays = [shrink(read_photo(path), 512) for path in training_flat_lays(arguments.flat_lays)]
-    train = Sampler(
-        list(street_people(finder, arguments.ccp, "train")),
-        mannequins[held:],
-        flat_lays,
-        seed=arguments.seed,
-    )
     validation = Sampler(
         list(street_people(finder, arguments.ccp, "val")),
         mannequins[:held],
         [],
         seed=arguments.seed + 1,
     )
-    layer = DetectorLayer(find_pose_model(), FEATURES)
-    network = fit(
-        encode(train, layer, arguments.samples),
-        encode(validation, layer, arguments.samples // 16),
-        arguments.epochs,
-    )
-    arrays = folded(network)
+    if arguments.only_calibrate:
+        arrays = stored(arguments.out)
+    else:
+        layer = DetectorLayer(find_pose_model(), FEATURES)
+        flat_lays = training_flat_lays(arguments.flat_lays)
+        train = Sampler(
+            list(street_people(finder, arguments.ccp, "train")),
+            mannequins[held:],
+            [shrink(read_photo(path), 512) for path in flat_lays],
+            seed=arguments.seed,
+        )
+        network = fit(
+            encode(train, layer, arguments.samples),
+            encode(validation, layer, arguments.samples // 16),
+            arguments.epochs,
+        )
+        arrays = folded(network)
     save(arguments.out, arrays | {"person": np.array([1, 0]), "visibility": np.zeros(5)})
     person, visibility = calibrate(validation, arguments.out, arguments.samples // 16)
     save(arguments.out, arrays | {"person": person, "visibility": visibility})
@@ -306,6 +313,12 @@ def save(path: Path, arrays: dict[str, NDArray[np.floating]]) -> None:
     print(f"Wrote {path}: {path.stat().st_size} bytes.", flush=True)
 
 
+def stored(path: Path) -> dict[str, NDArray[np.float16]]:
+    """Read the layers of a file that `save` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file if name.startswith(("conv", "dense"))}
+
+
 def calibrate(
     sampler: Sampler, weights: Path, count: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -320,8 +333,8 @@ def calibrate(
     estimator = OpenVinoPoseEstimator(precision="f32", region_weights=weights)
     for sample in itertools.islice(sampler, count):
         size = (sample.photo.shape[1], sample.photo.shape[0])
-        proposal = estimator.propose(sample.photo)
-        logits.append(np.log(proposal.person) - np.log1p(-proposal.person))
+        sure = np.clip(estimator.propose(sample.photo).person, 1e-7, 1 - 1e-7)
+        logits.append(np.log(sure) - np.log1p(-sure))
         people.append(sample.keypoints is not None)
         found = estimator.find(sample.photo)
         if sample.keypoints is None or found.judged_by is None or not found.people:
@@ -337,19 +350,23 @@ def calibrate(
         inside = ((keypoints[:, :2] >= 0) & (keypoints[:, :2] <= size)).all(axis=1)
         features.append(visibility_features(keypoints, found.judged_by, size)[inside])
         right.append((near & (true[:, 2] >= 0.5))[inside])
-    known = np.clip(np.array(logits), -15, 15)[:, None]
-    person = regress(np.hstack([known, np.ones_like(known)]), np.array(people), balanced=True)
+    known = np.array(logits)[:, None]
+    there = np.array(people)
+    weights = np.where(there, 1 / there.mean(), FALSE_POSE_COSTS / (1 - there.mean()))
+    person = regress(np.hstack([known, np.ones_like(known)]), there, weights)
     visibility = regress(np.concatenate(features), np.concatenate(right))
     print(f"person {person}, visibility {visibility}")
     return person, visibility
 
 
 def regress(
-    features: NDArray[np.floating], truth: NDArray[np.bool_], *, balanced: bool = False
+    features: NDArray[np.floating],
+    truth: NDArray[np.bool_],
+    weights: NDArray[np.floating] | None = None,
 ) -> NDArray[np.float32]:
-    """Fit a logistic regression, both classes counting the same if `balanced`."""
+    """Fit a logistic regression, each row counting as much as its weight."""
     x, y = torch.tensor(features, dtype=torch.float64), torch.tensor(truth, dtype=torch.float64)
-    weight = torch.where(y > 0, 0.5 / y.mean(), 0.5 / (1 - y.mean())) if balanced else None
+    weight = None if weights is None else torch.tensor(weights / weights.mean())
     w = torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([w], max_iter=200, line_search_fn="strong_wolfe")
 

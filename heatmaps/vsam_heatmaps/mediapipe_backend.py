@@ -14,6 +14,8 @@ from .errors import VsamError
 from .pose_model import find_pose_model, leave_out_segmentation
 from .poses import MAX_PEOPLE, Poses, main_person_first, no_poses
 
+_LONGEST_SIDE = 32_767  # pixels; OpenCV, inside MediaPipe, counts them in 16 bits
+
 
 class MediaPipePoseEstimator:
     """Finds poses with MediaPipe's Tasks API on the CPU.
@@ -68,7 +70,7 @@ class MediaPipePoseEstimator:
 
     def estimate(self, image: NDArray[np.uint8]) -> Poses:
         """Find people in an upright (H, W, 3) uint8 RGB photo; see `PoseEstimator`."""
-        contiguous = np.ascontiguousarray(image)
+        contiguous = np.ascontiguousarray(_within_limits(image))
         found = self._landmarker.detect(self._image(image_format=self._format, data=contiguous))
         if not found.pose_landmarks:
             return no_poses()
@@ -89,6 +91,17 @@ class MediaPipePoseEstimator:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _within_limits(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Scale down what is too long for MediaPipe: it ends the process on a longer side."""
+    import cv2
+
+    scale = _LONGEST_SIDE / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    size = tuple(max(1, int(side * scale)) for side in image.shape[1::-1])
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _keypoints_from(landmarks: Any) -> NDArray[np.float32]:

@@ -44,6 +44,7 @@ class _Network:
     sha256: str
     mean: float
     std: float
+    shapes: tuple[tuple[int, ...], ...]  # of its input, and of outputs that it must have
 
 
 # Input pixels 0..255 become (pixel - mean) / std: the detector wants -1..1, the other 0..1.
@@ -54,6 +55,7 @@ _NETWORKS = (
         sha256="9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
         mean=127.5,
         std=127.5,
+        shapes=((1, 224, 224, 3), (1, 2254, 12), (1, 2254, 1)),
     ),
     _Network(
         source="mediapipe/modules/pose_landmark/pose_landmark_full.tflite",
@@ -61,6 +63,7 @@ _NETWORKS = (
         sha256="e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
         mean=0.0,
         std=255.0,
+        shapes=((1, 256, 256, 3), (1, 195), (1, 1), (1, 64, 64, 39)),
     ),
 )
 
@@ -112,7 +115,12 @@ def leave_out_segmentation(model: PoseModel) -> Path:
     the bit. The copy is kept in the user's cache folder.
 
     Returns:
-        The copy; the bundle itself if its landmark network has no such mask.
+        The copy; the bundle itself if its landmark network has no such mask, or no copy can be
+        written.
+
+    Raises:
+        VsamError: If the networks are not a pose landmarker's. MediaPipe would load them, and fail
+            with the first photo.
     """
     copy = _cache_folder() / f"{model.sha256[:16]}-without-segmentation.task"
     with contextlib.suppress(OSError, VsamError):
@@ -120,14 +128,15 @@ def leave_out_segmentation(model: PoseModel) -> Path:
         return copy
     with zipfile.ZipFile(model.path) as bundle:
         networks = {name: bundle.read(name) for name in bundle.namelist()}
-    try:
-        lean = _without_output(networks[LANDMARKER], _SEGMENTATION)
-    except Exception:  # flatbuffers raises whatever damage leads it to; MediaPipe tells of it
-        return model.path
+    for network in _NETWORKS:
+        _check_network(networks[network.member], network, model.path)
+    lean = _without_output(networks[LANDMARKER], _SEGMENTATION)
     if lean is None:
         return model.path
-    write_bytes(copy, _zip(networks | {LANDMARKER: lean}))
-    return copy
+    with contextlib.suppress(VsamError):  # it is only faster
+        write_bytes(copy, _zip(networks | {LANDMARKER: lean}))
+        return copy
+    return model.path
 
 
 def _cache_folder() -> Path:
@@ -152,6 +161,28 @@ def _check_bundle(data: bytes, path: Path) -> None:
     if missing or damaged:
         what = f"it lacks {', '.join(sorted(missing))}" if missing else f"{damaged} is damaged"
         raise VsamError(f"Expected {path} to be a pose landmarker bundle, but {what}.")
+
+
+def _check_network(data: bytes, network: _Network, path: Path) -> None:
+    """Check the shapes of a network's input and outputs."""
+    _, tflite_fb = _schemas()
+    try:
+        graph = tflite_fb.Model.GetRootAs(data, 0).Subgraphs(0)
+        shapes = [tuple(graph.Tensors(graph.Inputs(0)).ShapeAsNumpy().tolist())] + [
+            tuple(graph.Tensors(graph.Outputs(index)).ShapeAsNumpy().tolist())
+            for index in range(graph.OutputsLength())
+        ]
+    except Exception as error:  # flatbuffers raises whatever damage leads it to
+        raise VsamError(
+            f"Expected {network.member} in {path} to be a TFLite network, but it is damaged."
+        ) from error
+    missing = [shape for shape in network.shapes if shape not in shapes]
+    if missing:
+        raise VsamError(
+            f"Expected {network.member} in {path} to have an input or output of shape "
+            f"{missing[0]}, but it has {', '.join(map(str, shapes))}. "
+            "Give a MediaPipe pose landmarker bundle."
+        )
 
 
 def _fetch_networks() -> list[bytes]:

@@ -72,12 +72,19 @@ class TestTheMainPerson:
     def test_how_much_the_middle_counts(self):
         """A quarter of the diagonal away, a person counts exp(-1/2) of their size."""
         # The diagonal of 400 x 300 is 500; 125 to the left of the middle.
-        share = math.exp(-0.5)
+        share = 1.5 * math.exp(-0.5)  # the first one counts one and a half times
         aside = person(25, 100, 125, 200)
         for size, first in ((math.sqrt(share * 1.02), 1), (math.sqrt(share * 0.98), 0)):
             half = 50 * size
             middle = person(200 - half, 150 - half, 200 + half, 150 + half)
             assert order(aside, middle) == [first, 1 - first]
+
+    def test_the_first_counts_one_and_a_half_times(self):
+        """Of two beside each other the most confident one is the main person."""
+        first = person(50, 75, 100, 225)
+        for width, order_of_both in ((74, [0, 1]), (76, [1, 0])):
+            other = person(325 - width / 2, 75, 325 + width / 2, 225)
+            assert order(first, other) == order_of_both
 
     def test_equal_people_stay_in_order(self):
         # In shares that float32 holds exactly: eighths and quarters.
@@ -151,6 +158,7 @@ def slow_order(keypoints: np.ndarray, width: int, height: int) -> list[int]:
         off = math.hypot((left + right - width) / 2, (top + bottom - height) / 2)
         share = off / math.hypot(width, height)
         weights.append(size * math.exp(-(share**2) / (2 * 0.25**2)))
+    weights[0] *= 1.5
     return sorted(range(len(weights)), key=lambda index: -weights[index])
 
 

@@ -65,8 +65,9 @@ def decode_landmarks(
     points = values.reshape(POINTS, POINT_VALUES)
     inside = refine_points(points[:, :2] / np.float32(INPUT_SIDE), heatmaps)
     if mirrored:
-        # Pixel i of the input showed the region's pixel 255 - i.
-        inside[:, 0] = np.float32(1 - 1 / INPUT_SIDE) - inside[:, 0]
+        # The network counts from the outer corner of a pixel: compared with its results on the
+        # region as it is, 255 - x lies a pixel too far left.
+        inside[:, 0] = 1 - inside[:, 0]
     on_photo = region.to_photo(inside)
     probabilities = sigmoid(points[: len(LANDMARKS), 3:5])
     keypoints = np.concatenate([on_photo[: len(LANDMARKS)], probabilities], axis=1)

@@ -166,13 +166,13 @@ def counterparts() -> list[int]:
 def test_a_mirrored_look_gives_the_same_joints(region):
     """What a network without a preference for a side says of the mirrored input, decoded.
 
-    It sees pixel x at 255 - x, and takes each left joint for a right one.
+    It sees the edge x of the region at 256 - x, and takes each left joint for a right one.
     """
     values = values_of(4)
     plain = decode_landmarks(values.reshape(-1), 0.9, FLAT, region)
     order = [*counterparts(), 33, 34, 37, 38, 35, 36]
     seen = values[order].copy()
-    seen[:, 0] = 255 - seen[:, 0]
+    seen[:, 0] = 256 - seen[:, 0]
     mirrored = decode_landmarks(seen.reshape(-1), 0.9, FLAT, region, mirrored=True)
     # float32 coordinates of some hundred pixels have steps of 6e-5.
     np.testing.assert_allclose(mirrored.keypoints, plain.keypoints, rtol=0, atol=5e-4)
