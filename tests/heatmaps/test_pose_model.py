@@ -101,7 +101,9 @@ class TestGiven:
     def test_networks_that_are_none(self, tmp_path):
         path = tmp_path / "m.task"
         path.write_bytes(zipped(MEMBERS))
-        with pytest.raises(VsamError, match=rf"^MediaPipe could not load {path}: [^\n]+\.$"):
+        with pytest.raises(
+            VsamError, match=rf"^Expected pose_detector.tflite in {path} to be [^\n]+\.$"
+        ):
             MediaPipePoseEstimator(path)
 
 
@@ -247,8 +249,16 @@ class TestWithoutSegmentation:
         lean.write_bytes(first[: len(first) // 2])
         assert leave_out_segmentation(find_pose_model(bundle)).read_bytes() == first
 
-    def test_foreign_networks_stay_as_they_are(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path / "cache")
+    def test_foreign_networks_are_told_in_one_line(self, tmp_path):
+        """MediaPipe would load some of them, and fail with the first photo."""
         path = tmp_path / "own.task"
         path.write_bytes(zipped(MEMBERS))
-        assert leave_out_segmentation(find_pose_model(path)) == path
+        with pytest.raises(VsamError, match=r"own\.task to be a TFLite network, but it is damaged"):
+            leave_out_segmentation(find_pose_model(path))
+
+    def test_where_no_copy_can_be_kept_the_bundle_itself_serves(
+        self, bundle, tmp_path, monkeypatch
+    ):
+        (tmp_path / "file").write_text("in the way")
+        monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path / "file" / "cache")
+        assert leave_out_segmentation(find_pose_model(bundle)) == bundle
