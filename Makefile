@@ -12,11 +12,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 demo: $(VENV)/.installed
 	$(BIN)/vsam demo --out demo
 
-# The pose stage has a process of its own, as it has in the commands: MediaPipe's allocator makes the
-# kernel end a process that has torch and OpenVINO loaded, too.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest tests/heatmaps heatmaps/vsam_heatmaps
-	$(BIN)/python -m pytest --ignore tests/heatmaps --ignore heatmaps
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,7 @@ class OpenVinoNetworks:
         region_weights: RegionWeights | None = None,
         precision: str = "auto",
     ) -> None:
-        ov = _openvino()
-        core = ov.Core()
+        core = _core()
         self.precision = choose_precision(precision)
         detector_precision, landmark_precision = _ARITHMETIC[self.precision]
         detector, landmarker = _read_networks(core, model.path)
@@ -127,7 +127,7 @@ class DetectorLayer:
     """
 
     def __init__(self, model: PoseModel, shape: tuple[int, int, int]) -> None:
-        core = _openvino().Core()
+        core = _core()
         detector, _ = _read_networks(core, model.path)
         layer = _find_layer(_output(detector, (1, _ANCHORS, 1), model.path), shape, model.path)
         side = detection.INPUT_SIDE
@@ -152,7 +152,7 @@ def choose_precision(precision: str) -> str:
         raise expected("precision", f"one of {', '.join(PRECISIONS)}", repr(precision))
     if precision == "f32":
         return precision
-    has_bf16 = "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has_bf16 = "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "auto":
         return "mixed" if has_bf16 else "f32"
     if not has_bf16:
@@ -169,6 +169,17 @@ def _openvino() -> Any:
             "choose --pose-engine mediapipe."
         ) from error
     return openvino
+
+
+@cache
+def _core() -> Any:
+    """Give the one OpenVINO core of this process.
+
+    Each core gives the thread another stack for signals, and gives back the former one when it
+    goes. Two cores that overlap leave the stack of the one that went first, and the next signal
+    (Ctrl-C, the end of a child) ends the process with a segmentation fault.
+    """
+    return _openvino().Core()
 
 
 def _read_networks(core: Any, path: Path) -> tuple[Any, Any]:

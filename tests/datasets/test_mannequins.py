@@ -24,7 +24,9 @@ from vsam_datasets.mannequins.drawing import draw_person, sample_person
 from vsam_datasets.mannequins.outfit import sample_distractor
 from vsam_datasets.mannequins.shapes import band, box, ellipse, smooth
 from vsam_heatmaps.errors import VsamError
+from vsam_heatmaps.extraction import ExtractOptions, extract
 from vsam_heatmaps.landmarks import LANDMARKS
+from vsam_heatmaps.shards import Shards, Status
 
 COUNT = 12
 
@@ -227,24 +229,24 @@ class TestJoints:
             left, right = (LANDMARKS.index(f"{side}_{name}") for side in ("left", "right"))
             assert joints[left, 0] > joints[right, 0]
 
-    def test_mediapipe_finds_them(self) -> None:
+    def test_mediapipe_finds_them(self, tmp_path: Path) -> None:
+        """In worker processes: MediaPipe is not to be loaded beside torch."""
         pytest.importorskip("mediapipe")
-        from vsam_heatmaps.mediapipe_backend import MediaPipePoseEstimator
-
         names = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
         index = [LANDMARKS.index(f"{side}_{n}") for n in names for side in ("left", "right")]
         count, errors = 40, []
-        with MediaPipePoseEstimator() as estimator:
-            for k in range(count):
-                drawn = draw_mannequin(k, 0)
-                poses = estimator.estimate(drawn.photo)
-                if not len(poses):
-                    continue
-                height, width = drawn.photo.shape[:2]
-                found = poses.keypoints[0, :, :2] * (width, height) - 0.5
-                true = drawn.joints[:, :2]
-                torso = np.linalg.norm(true[[11, 12]].mean(axis=0) - true[[23, 24]].mean(axis=0))
-                errors.append(np.linalg.norm(found - true, axis=1)[index] / torso)
+        drawn = {f"{k:02}.png": draw_mannequin(k, 0) for k in range(count)}
+        for name, mannequin in drawn.items():
+            cv2.imwrite(str(tmp_path / name), mannequin.photo[..., ::-1])
+        options = ExtractOptions(pose_engine="mediapipe")
+        extract([tmp_path], tmp_path / "shards", options=options)
+        for record in Shards(tmp_path / "shards"):
+            if record.status is not Status.OK:
+                continue
+            found = record.keypoints[:, :2] * record.size - 0.5
+            true = drawn[record.id].joints[:, :2]
+            torso = np.linalg.norm(true[[11, 12]].mean(axis=0) - true[[23, 24]].mean(axis=0))
+            errors.append(np.linalg.norm(found - true, axis=1)[index] / torso)
         assert len(errors) >= 0.97 * count
         assert np.median(errors) <= 0.05
 

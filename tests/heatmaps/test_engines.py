@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vsam_datasets.mannequins import draw_mannequin
-from vsam_heatmaps import MediaPipePoseEstimator, VsamError
+from vsam_heatmaps import MediaPipePoseEstimator, VsamError, openvino_networks
 from vsam_heatmaps.blazepose import region_network
 from vsam_heatmaps.engines import ENGINES, PRECISIONS, Engine, choose_engine
 from vsam_heatmaps.openvino_backend import OpenVinoPoseEstimator
@@ -23,9 +23,15 @@ HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 needs_openvino = pytest.mark.skipif(not HAS_OPENVINO, reason="OpenVINO is not installed")
 
 
+def forget_the_core(monkeypatch) -> None:
+    """Let OpenVINO be asked for again, for one test; the one core of this process lives on."""
+    monkeypatch.setattr(openvino_networks, "_core", openvino_networks._core.__wrapped__)
+
+
 @pytest.fixture
 def no_openvino(monkeypatch):
     """Let Python believe that OpenVINO is not installed."""
+    forget_the_core(monkeypatch)
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert importlib.util.find_spec("openvino") is None
 
@@ -99,6 +105,7 @@ class TestOpenVino:
             def get_property(self, *_: str) -> list[str]:
                 return ["FP32", "INT8", "BIN"]
 
+        forget_the_core(monkeypatch)
         monkeypatch.setattr(openvino, "Core", Core)
         assert choose_engine("auto", MODEL).precision == "f32"
         assert refusal("openvino", MODEL, precision="bf16") == (
@@ -113,6 +120,7 @@ class TestOpenVino:
         for name in [name for name in sys.modules if name.split(".")[0] == "openvino"]:
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.syspath_prepend(tmp_path)
+        forget_the_core(monkeypatch)
         said = refusal("openvino", MODEL)
         assert said.startswith("Could not import OpenVINO (libtbb.so.12: not found). ")
         assert "pip install 'vsam[fast]'" in said

@@ -616,3 +616,21 @@ class TestBadModels:
         assert str(refused.value) == (
             "Expected `precision` to be one of auto, f32, mixed, bf16, but got 'f16'."
         )
+
+
+def test_a_signal_after_many_estimators_ends_nothing(tmp_path):
+    """A core of OpenVINO brings a stack for signals: none that is gone may be left behind."""
+    code = (
+        "import os, signal\n"
+        "from vsam_heatmaps.openvino_backend import OpenVinoPoseEstimator\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('heard'))\n"
+        "one = OpenVinoPoseEstimator(crops=False)\n"
+        "two = OpenVinoPoseEstimator(crops=True)\n"
+        "del one\n"
+        "del two\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "heard\n")
