@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import VsamError
 from .pose_model import find_pose_model, leave_out_segmentation
-from .poses import MAX_PEOPLE, Poses, main_person_first, no_poses
+from .poses import MAX_PEOPLE, PoseEstimator, Poses, main_person_first, no_poses
 
 _LONGEST_SIDE = 32_767  # pixels; OpenCV, inside MediaPipe, counts them in 16 bits
 
 
-class MediaPipePoseEstimator:
+class MediaPipePoseEstimator(PoseEstimator):
     """Finds poses with MediaPipe's Tasks API on the CPU.
 
     Args:
@@ -80,17 +79,6 @@ class MediaPipePoseEstimator:
     def close(self) -> None:
         """Free the networks."""
         self._landmarker.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _within_limits(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

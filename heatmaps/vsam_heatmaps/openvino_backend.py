@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +20,7 @@ from .blazepose.regions import Region
 from .errors import VsamError
 from .openvino_networks import OpenVinoNetworks
 from .pose_model import find_pose_model
-from .poses import MAX_PEOPLE, Poses, main_person_first, no_poses
+from .poses import MAX_PEOPLE, PoseEstimator, Poses, main_person_first, no_poses
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Found:
     judged_by: Proposal | None
 
 
-class OpenVinoPoseEstimator:
+class OpenVinoPoseEstimator(PoseEstimator):
     """Finds poses with MediaPipe's networks in OpenVINO, on one core.
 
     Without `crops` it finds what MediaPipe finds. With them it also finds people whose head or legs
@@ -154,14 +152,3 @@ class OpenVinoPoseEstimator:
     def close(self) -> None:
         """Free the networks."""
         self._networks.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -112,7 +112,7 @@ class OpenVinoNetworks:
 
     def close(self) -> None:
         """Free the networks."""
-        del self._detector, self._landmarker
+        self._detector = self._landmarker = None
 
 
 class DetectorLayer:

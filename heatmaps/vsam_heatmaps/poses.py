@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
@@ -47,7 +46,10 @@ class Poses:
 
 
 class PoseEstimator(Protocol):
-    """Finds people in a photo. Used as a context manager; one instance per process or thread."""
+    """Finds people in a photo. Used as a context manager; one instance per process or thread.
+
+    An estimator may inherit from it, or just have the same methods.
+    """
 
     name: str
     """What a shard records as its backend."""
@@ -63,14 +65,15 @@ class PoseEstimator(Protocol):
         """
         ...
 
-    def __enter__(self) -> Self: ...
+    def close(self) -> None:
+        """Free the networks."""
+        ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 def no_poses() -> Poses:
