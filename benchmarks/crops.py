@@ -18,8 +18,8 @@ them against the share that is right and visible in the truth; for our engine al
 calibrated, as the landmark network says it.
 
 Usage: python benchmarks/crops.py CCP [--photos 300] [--split test] [--seed 0]
-       [--without-person FOLDER] [--exclude NAME ...] [--held-out] [--plot FILE.png]
-       [--overlays FILE.png]
+       [--without-person FOLDER] [--exclude NAME ...] [--held-out] [--precision auto]
+       [--plot FILE.png] [--overlays FILE.png]
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from crop_report import Failure, as_json, tell, write_reliability, write_sheet
 from numpy.typing import NDArray
 from scoring import JOINTS, RIGHT, Reliability, overlap, reliability, share_interval, torso_length
 
+from vsam_heatmaps.engines import PRECISIONS
 from vsam_heatmaps.images import read_photo
 from vsam_heatmaps.landmarks import landmark_indices
 from vsam_heatmaps.mediapipe_backend import MediaPipePoseEstimator
@@ -102,16 +103,19 @@ def main() -> None:
         action="store_true",
         help="take every second photo there, those that train.py leaves out",
     )
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="of OpenVINO")
     parser.add_argument("--plot", type=Path, help="reliability diagram to write")
     parser.add_argument("--overlays", type=Path, help="sheet of failures to write")
     arguments = parser.parse_args()
     with ExitStack() as stack:
-        ours = stack.enter_context(OpenVinoPoseEstimator())
+        ours = stack.enter_context(OpenVinoPoseEstimator(precision=arguments.precision))
         estimators: dict[str, PoseEstimator] = {
             # One person, as MediaPipe's default has it.
             NAIVE: stack.enter_context(MediaPipePoseEstimator(max_people=1)),
             OURS: ours,
-            PLAIN: stack.enter_context(OpenVinoPoseEstimator(crops=False)),
+            PLAIN: stack.enter_context(
+                OpenVinoPoseEstimator(crops=False, precision=arguments.precision)
+            ),
         }
         bench = Bench(estimators, ours, arguments.seed)
         names = split_photos(arguments.ccp, arguments.split)
