@@ -108,8 +108,9 @@ class OpenVinoPoseEstimator(PoseEstimator):
                 return self._look(image, region, mirrored=mirrored)
 
             return Found([best_pose(poses, look, proposal, size)], proposal)
-        # With more people the proposal lies between them, and can't judge.
-        return Found(people, proposal if len(detections) < 2 else None)
+        # With more people the proposal lies between them, and of one who is far away it knows
+        # nothing: it can't judge these.
+        return Found(people, proposal if there and len(detections) < 2 else None)
 
     def propose(self, image: NDArray[np.uint8]) -> Proposal:
         """Run the region network alone on an upright (H, W, 3) uint8 RGB photo.

@@ -459,6 +459,21 @@ class TestPeopleCutOff:
         for pair in pairs:
             assert as_bytes(with_crops.estimate(pair)) == as_bytes(without_crops.estimate(pair))
 
+    @pytest.mark.parametrize("scale", [0.4, 0.6])
+    def test_small_people_stay_as_mediapipe_finds_them(
+        self, without_crops, with_crops, drawn, scale
+    ):
+        """The region network knows people who fill the photo: it must not judge those far away."""
+        photos = [small(photo, scale, place=4) for photo in drawn]
+        found = [photo for photo in photos if len(without_crops.estimate(photo))]
+        assert len(found) >= 8
+        unlike = [
+            photo
+            for photo in found
+            if as_bytes(with_crops.estimate(photo)) != as_bytes(without_crops.estimate(photo))
+        ]
+        assert len(unlike) <= len(found) // 8
+
     def test_nobody_is_seen_on_a_wall(self, with_crops):
         for name, wall in walls().items():
             assert with_crops.propose(wall).person < 0.5, name
