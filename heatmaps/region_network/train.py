@@ -329,7 +329,6 @@ def calibrate(
     """
     logits, people = [], []
     features, right = [], []
-    # A person is looked for wherever the network sees the least sign of one.
     estimator = OpenVinoPoseEstimator(precision="f32", region_weights=weights)
     for sample in itertools.islice(sampler, count):
         size = (sample.photo.shape[1], sample.photo.shape[0])
