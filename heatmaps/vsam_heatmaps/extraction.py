@@ -23,8 +23,8 @@ from .photos import Photo, Photos, list_photos
 from .pose_model import find_pose_model
 from .progress import track
 from .rendering import RenderOptions
+from .shard_writer import ShardWriter
 from .shards import PATTERN, Record, ShardInfo, Shards, Status, differences
-from .shards import write_shard as _write_shard
 from .workers import Submit, Task, Work, worker_pool
 
 _BATCH = 8  # photos a task: small enough that Ctrl-C and the end of a run wait for little
@@ -173,7 +173,7 @@ def _extract(photos: Photos, out: Path, options: ExtractOptions, progress: bool)
         )
     report = ExtractReport(photos=len(photos))
     report.gone = old.ids.count_missing(photos.ids) if old else 0
-    writer = _ShardWriter(out, info, options.shard_size, old)
+    writer = ShardWriter(out, info, options.shard_size)
     workers = min(options.workers or os.cpu_count() or 1, -(-len(photos) // _BATCH))
     with (
         track(len(photos), "poses", shown=progress) as bar,
@@ -194,7 +194,7 @@ def _extract(photos: Photos, out: Path, options: ExtractOptions, progress: bool)
             report.counts[status.name.lower()] += 1
             if status is Status.UNREADABLE:
                 if options.stop_on_error:
-                    raise VsamError(f"Could not read {photo.path}: {reason}.")
+                    raise VsamError(f"Could not read {photo}: {reason}.")
                 report.unreadable.append((photo.id, reason))
             bar.update()
     return report
@@ -222,7 +222,7 @@ def _in_order(
             records = future.result()
         except BrokenProcessPool as error:
             raise VsamError(
-                f"A worker process died on one of {task[0][0].path} … {task[-1][0].path} or soon "
+                f"A worker process died on one of {task[0][0]} … {task[-1][0]} or soon "
                 "after: out of memory, or a crash inside a library. What was finished is kept; run "
                 "the command again, with fewer --workers if memory was short."
             ) from error
@@ -238,37 +238,3 @@ def _in_order(
             yield from finish()
     while waiting:
         yield from finish()
-
-
-class _ShardWriter:
-    """Gathers records and writes a shard whenever one is full, and the rest at the end."""
-
-    def __init__(self, out: Path, info: ShardInfo, shard_size: int, old: Shards | None) -> None:
-        self._out, self._info, self._shard_size = out, info, shard_size
-        last = old.files[-1].stem.removeprefix("shard-") if old else "-1"
-        if old and not last.isdecimal():
-            raise VsamError(
-                f"Expected the last shard in {out} to have a number for a name, but it is "
-                f"{old.files[-1].name}, so that a newer one can't follow. Rename it."
-            )
-        self._number = int(last) + 1
-        self._records: list[Record] = []
-
-    def add(self, record: Record) -> None:
-        self._records.append(record)
-        if len(self._records) == self._shard_size:
-            self._flush()
-
-    def _flush(self) -> None:
-        # Forgotten before they are written: a write that failed is not tried again on the way out.
-        records, self._records = self._records, []
-        if records:
-            _write_shard(self._out / f"shard-{self._number:06d}.h5", self._info, records)
-            self._number += 1
-
-    def __enter__(self) -> _ShardWriter:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        # Also after Ctrl-C or an error: what is finished is kept.
-        self._flush()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import overload
 
 from .errors import VsamError
+from .images import read_bytes
 from .names import NameBlock, Names
 
 EXTENSIONS = frozenset(
@@ -29,6 +30,18 @@ class Photo:
 
     id: str
     path: Path
+
+    def read(self) -> bytes:
+        """Read its bytes; nothing is decoded.
+
+        Raises:
+            UnreadablePhotoError: If the system refuses.
+        """
+        return read_bytes(self.path)
+
+    def __str__(self) -> str:
+        """Say where it lies, for messages."""
+        return str(self.path)
 
 
 @dataclass(frozen=True)

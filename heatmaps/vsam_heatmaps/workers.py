@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .engines import Engine
 from .errors import UnreadablePhotoError
-from .images import decode, read_bytes
+from .images import decode
 from .photos import Photo
 from .poses import PoseEstimator, Poses
 from .rendering import RenderOptions, render_heatmaps
@@ -114,7 +114,7 @@ def _record(photo: Photo, known: bytes | None) -> Record | None:
     sha256 = bytes(32)
     size = (0, 0)
     try:
-        data = read_bytes(photo.path)
+        data = photo.read()
         sha256 = hashlib.sha256(data).digest()
         if sha256 == known:
             return None

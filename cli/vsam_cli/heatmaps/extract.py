@@ -1,24 +1,14 @@
-"""`vsam-heatmaps`: photos to heatmap shards, and a look into them."""
+"""`vsam-heatmaps extract`."""
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .common import (
-    EXIT_CODES,
-    EXIT_SOME_UNREADABLE,
-    Version,
-    make_app,
-    run_app,
-    tell_unreadable,
-)
-
-app = make_app(f"Find poses in photos and store them as heatmaps. {EXIT_CODES}")
+from ..common import EXIT_SOME_UNREADABLE, tell_unreadable
 
 
 class Channels(StrEnum):
@@ -67,14 +57,6 @@ class OnError(StrEnum):
     stop = "stop"
 
 
-@app.callback()
-def main(
-    version: Version = False,
-) -> None:
-    """Keep `extract` a sub-command, and hold the options of all of them."""
-
-
-@app.command()
 def extract(
     photos: Annotated[
         list[Path], typer.Argument(metavar="PHOTOS…", help="Folders (with sub-folders) and files.")
@@ -161,48 +143,3 @@ def extract(
         typer.echo(f"{report.gone} records in {out} belong to photos that were not given.")
     if report.unreadable:
         raise typer.Exit(EXIT_SOME_UNREADABLE)
-
-
-@app.command()
-def inspect(
-    shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Print what a folder of shards holds."""
-    from dataclasses import asdict
-
-    from vsam_heatmaps.shards import FORMAT_VERSION, Shards
-
-    opened = Shards(shards)
-    facts = {
-        "format_version": FORMAT_VERSION,
-        "photos": len(opened),
-        **opened.counts(),
-        "shards": len(opened.files),
-        **asdict(opened.info),
-    }
-    if as_json:
-        typer.echo(json.dumps(facts, indent=2))
-        return
-    for name, value in facts.items():
-        typer.echo(f"{name:18} {', '.join(value) if isinstance(value, tuple) else value}")
-
-
-@app.command()
-def view(
-    shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
-    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Photos to show.")],
-    photos: Annotated[Path, typer.Option(help="Folder that the ids are relative to.")],
-    out: Annotated[Path, typer.Option(help="Picture to write (.png, .jpg or .webp).")],
-) -> None:
-    """Draw photos with their skeleton and each map laid over, one row for each."""
-    from vsam_heatmaps.overlays import view_records
-    from vsam_heatmaps.shards import Shards
-
-    view_records(Shards(shards), ids, photos, out)
-    typer.echo(f"Wrote {out}.")
-
-
-def run() -> None:
-    """Run `vsam-heatmaps`."""
-    run_app(app, "vsam-heatmaps")

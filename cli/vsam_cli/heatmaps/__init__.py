@@ -1,0 +1,26 @@
+"""`vsam-heatmaps`: photos to heatmap shards, and what can be done with shards."""
+
+from __future__ import annotations
+
+from ..common import EXIT_CODES, Version, make_app, run_app
+from .extract import extract
+from .inspect import inspect
+from .view import view
+
+app = make_app(f"Find poses in photos and store them as heatmaps. {EXIT_CODES}")
+
+
+@app.callback()
+def main(
+    version: Version = False,
+) -> None:
+    """Keep `extract` a sub-command, and hold the options of all of them."""
+
+
+for _command in (extract, inspect, view):
+    app.command()(_command)
+
+
+def run() -> None:
+    """Run `vsam-heatmaps`."""
+    run_app(app, "vsam-heatmaps")
