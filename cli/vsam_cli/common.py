@@ -17,12 +17,21 @@ from vsam_heatmaps.errors import VsamError
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_SOME_UNREADABLE = 3
-EXIT_INTERRUPTED = 130
+EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 an error, told in one line; 2 wrong usage; "
-    "3 done, but some photos could not be read; 130 interrupted."
+    "3 done, but some photos could not be read; 130 interrupted (Ctrl-C); "
+    "143 terminated (SIGTERM); 129 the terminal was closed (SIGHUP)."
 )
+
+
+class _Terminated(BaseException):
+    """The system, or the user with `kill`, asked the process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 # Packages that only one stage needs, and the extra that installs them.
@@ -52,6 +61,7 @@ def run_app(app: typer.Typer, name: str) -> None:
     # Threads of torch that wait must sleep, not spin: beside a second busy process (a loader, a
     # browser) spinning made a training step several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _end_in_order()
     _keep_interrupts()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("absl", "urllib3", "httpx", "filelock"):
@@ -66,8 +76,21 @@ def run_app(app: typer.Typer, name: str) -> None:
     sys.exit(code)
 
 
+def _end_in_order() -> None:
+    """Make SIGTERM and SIGHUP end the command as Ctrl-C does: what is finished is kept."""
+
+    def terminate(number: int, frame: object) -> None:
+        raise _Terminated(number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        # Whoever runs us with `nohup` wants it to be ignored.
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, terminate)
+
+
 def _keep_interrupts() -> None:
-    """Make Ctrl-C end the command even where Python would drop it.
+    """Make Ctrl-C, and what `_end_in_order` does, end the command where Python would drop it.
 
     What is raised in a finalizer or in a weak reference's callback is printed and forgotten. torch
     runs many of them while it trains, and a Ctrl-C was seen to be lost in one.
@@ -75,9 +98,11 @@ def _keep_interrupts() -> None:
     otherwise, main = sys.unraisablehook, threading.get_ident()
 
     def interrupt_again(unraisable: Any) -> None:
-        if unraisable.exc_type is KeyboardInterrupt:
+        raised = unraisable.exc_value
+        if isinstance(raised, KeyboardInterrupt | _Terminated):
+            number = raised.number if isinstance(raised, _Terminated) else signal.SIGINT
             # Later and from another thread: raised here it would be dropped once more.
-            threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)).start()
+            threading.Timer(0.05, signal.pthread_kill, (main, number)).start()
         else:
             otherwise(unraisable)
 
@@ -99,6 +124,8 @@ def _run(app: typer.Typer, name: str) -> int:
         return EXIT_ERROR
     except KeyboardInterrupt:
         return _interrupted()
+    except _Terminated as ended:
+        return _fail("Terminated; what was finished is kept.", 128 + ended.number)
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         # Typer turns Ctrl-C into this exit code without a word.

@@ -46,6 +46,19 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def remove(path: Path) -> None:
+    """Remove a file, so that it stays removed after a power cut.
+
+    Raises:
+        VsamError: If the operating system refuses, with the reason.
+    """
+    try:
+        path.unlink()
+        _sync(path.parent)
+    except OSError as error:
+        raise explain_os_error(error, f"remove {path}") from error
+
+
 def prepare_output_folder(path: Path, *, ours: str, purpose: str) -> None:
     """Make a folder for results, or accept one that holds results of the same kind.
 

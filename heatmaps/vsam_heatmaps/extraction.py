@@ -1,34 +1,32 @@
 """Extract: photos to poses to heatmaps to shards, over worker processes.
 
-The main process lists the photos, hands batches to the workers in order, takes the records back in
-the same order and writes a shard whenever one is full. So the contents of the shards depend on the
+The main process lists the photos, hands them to the workers in order, takes the records back in the
+same order and writes a shard whenever one is full. So the contents of the shards depend on the
 photos and the options alone, not on the number of workers.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .atomic import prepare_output_folder
-from .engines import PEOPLE, choose_engine
+from .engines import PEOPLE, Engine, choose_engine
 from .errors import VsamError, expected, explain_os_error
 from .images import MAX_PIXELS
-from .photos import Photo, Photos, list_photos
+from .photos import Photos, list_photos
 from .pose_model import find_pose_model
 from .progress import track
+from .pruning import prune
 from .rendering import RenderOptions
+from .resuming import Earlier
 from .shard_writer import ShardWriter
-from .shards import PATTERN, Record, ShardInfo, Shards, Status, differences
-from .workers import Submit, Task, Work, worker_pool
-
-_BATCH = 8  # photos a task: small enough that Ctrl-C and the end of a run wait for little
-_TASKS_PER_WORKER = 4  # in flight, so that no worker waits for the main process
+from .shards import PATTERN, ShardInfo, Shards, Status, differences
+from .worker_pool import WorkerPool
+from .workers import Work
 
 
 @dataclass(frozen=True)
@@ -45,9 +43,13 @@ class ExtractOptions:
             the main person's, see `main_person_first`.
         min_confidence: Least confidence, 0..1, at which a person is reported.
         max_pixels: Photos with more pixels count as unreadable.
+        max_seconds: A photo that keeps a worker busy for longer is tried once more, alone, and
+            then counts as unreadable.
         shard_size: Photos a shard. A killed run loses at most the shard it was filling.
         workers: Processes; the default is one for each core.
         stop_on_error: Stop at the first unreadable photo instead of recording it.
+        retry_unreadable: Try again what could not be read before, though it has not changed.
+        prune: At the end remove the records of photos that were not given.
     """
 
     render: RenderOptions = field(default_factory=RenderOptions)
@@ -58,21 +60,24 @@ class ExtractOptions:
     people: str = "main"
     min_confidence: float = 0.5
     max_pixels: int = MAX_PIXELS
+    max_seconds: float = 60.0
     shard_size: int = 512
     workers: int | None = None
     stop_on_error: bool = False
+    retry_unreadable: bool = False
+    prune: bool = False
 
     def __post_init__(self) -> None:
         if self.people not in PEOPLE:
             raise expected("people", f"one of {', '.join(PEOPLE)}", repr(self.people))
         if not 0 <= self.min_confidence <= 1:
             raise expected("min_confidence", "from 0 to 1", self.min_confidence)
-        if self.workers is not None and self.workers < 1:
-            raise expected("workers", "at least 1", self.workers)
-        if self.shard_size < 1:
-            raise expected("shard_size", "at least 1", self.shard_size)
-        if self.max_pixels < 1:
-            raise expected("max_pixels", "at least 1", self.max_pixels)
+        if not self.max_seconds > 0:
+            raise expected("max_seconds", "positive", self.max_seconds)
+        for name in ("workers", "shard_size", "max_pixels"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise expected(name, "at least 1", value)
 
 
 def _no_counts() -> dict[str, int]:
@@ -86,16 +91,20 @@ class ExtractReport:
     Attributes:
         photos: Photos that were given.
         unchanged: Of them, those whose record was there already, for the same contents.
+        renamed: Of them, those whose contents had a record under the id of a photo that is gone.
         counts: The given photos by status: keys `ok`, `no_pose`, `unreadable`.
         unreadable: Id and reason of each unreadable photo.
         gone: Records in the folder whose photo was not among those given.
+        pruned: Whether those were removed.
     """
 
     photos: int = 0
     unchanged: int = 0
+    renamed: int = 0
     counts: dict[str, int] = field(default_factory=_no_counts)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     gone: int = 0
+    pruned: bool = False
 
 
 def extract(
@@ -109,7 +118,8 @@ def extract(
     """Find the pose in each photo and write heatmaps into shards.
 
     A second run into the same folder does only what is new: photos without a record, and photos
-    whose contents changed. What was finished before an interruption is kept.
+    whose contents changed. What was finished before an interruption is kept. A photo that was
+    renamed keeps its record: it is known by its contents.
 
     Args:
         inputs: Folders (searched recursively) and files.
@@ -122,35 +132,88 @@ def extract(
         VsamError: If an input is missing or empty, the folder holds something else or shards made
             with other options, is being written by another run, or can't be written.
     """
-    import filelock
-
     options = options or ExtractOptions()
     photos = list_photos(inputs, root=root)
     prepare_output_folder(out, ours=PATTERN, purpose="shards")
-    # The system frees the lock when its process dies, so a killed run's is never in the way.
-    lock = filelock.FileLock(out / ".lock")
-    try:
-        held = lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise VsamError(f"Another extraction is writing into {out}. Wait until it ends.") from error
-    except OSError as error:
-        raise explain_os_error(error, f"lock {out}") from error
-    with held:
+    with lock_folder(out):
         for stale in out.glob(".shard-*.tmp"):
             stale.unlink()
         return _extract(photos, out, options, progress)
 
 
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold a folder of shards for the one run that may write into it.
+
+    Raises:
+        VsamError: If another run holds it, or the system refuses.
+    """
+    import filelock
+
+    # The system frees the lock when its process dies, so a killed run's is never in the way.
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        held = lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise VsamError(
+            f"Another extraction is writing into {folder}. Wait until it ends."
+        ) from error
+    except OSError as error:
+        raise explain_os_error(error, f"lock {folder}") from error
+    with held:
+        yield
+
+
 def _extract(photos: Photos, out: Path, options: ExtractOptions, progress: bool) -> ExtractReport:
-    model = find_pose_model(options.pose_model)
-    engine = choose_engine(
+    engine = _choose_engine(options)
+    info = shard_info(options, engine)
+    old = Shards(out) if any(out.glob(PATTERN)) else None
+    if old is not None and old.info != info:
+        raise VsamError(
+            f"The shards in {out} were made with other options: {differences(old.info, info)}. "
+            "Name another folder, or give the same options."
+        )
+    earlier = Earlier(old, photos, retry_unreadable=options.retry_unreadable)
+    work = Work(engine, options.render, options.people, options.max_pixels, earlier.moved)
+    report = ExtractReport(photos=len(photos), gone=earlier.gone)
+    workers = min(options.workers or os.cpu_count() or 1, len(photos))
+    with (
+        track(len(photos), "poses", shown=progress) as bar,
+        WorkerPool(workers, work, max_seconds=options.max_seconds) as pool,
+        ShardWriter(out, info, options.shard_size) as writer,
+    ):
+        for task, outcome in pool.outcomes(map(earlier.task, photos)):
+            settled = earlier.settle(task.photo, outcome)
+            report.counts[settled.status.name.lower()] += 1
+            if settled.status is Status.UNREADABLE:
+                if options.stop_on_error:
+                    raise VsamError(f"Could not read {task.photo}: {settled.reason}.")
+                report.unreadable.append((task.photo.id, settled.reason))
+            if settled.record is None:
+                report.unchanged += 1
+            else:
+                writer.add(settled.record)
+            report.renamed += settled.renamed
+            bar.update()
+    if options.prune:
+        prune(out, photos.ids)
+        report.pruned = True
+    return report
+
+
+def _choose_engine(options: ExtractOptions) -> Engine:
+    return choose_engine(
         options.pose_engine,
-        model,
+        find_pose_model(options.pose_model),
         precision=options.precision,
         crops=options.crops,
         min_confidence=options.min_confidence,
     )
-    info = ShardInfo(
+
+
+def shard_info(options: ExtractOptions, engine: Engine) -> ShardInfo:
+    """Gather what the shards of a run share."""
+    return ShardInfo(
         side=options.render.side,
         sigma=options.render.sigma,
         channels=options.render.channel_names,
@@ -160,81 +223,7 @@ def _extract(photos: Photos, out: Path, options: ExtractOptions, progress: bool)
         crops=engine.crops,
         region_network_sha256=engine.region_network_sha256,
         people=options.people,
-        pose_model_sha256=model.sha256,
+        pose_model_sha256=engine.model.sha256,
         min_confidence=options.min_confidence,
         max_pixels=options.max_pixels,
     )
-    work = Work(engine, options.render, options.people, options.max_pixels)
-    old = Shards(out) if any(out.glob(PATTERN)) else None
-    if old is not None and old.info != info:
-        raise VsamError(
-            f"The shards in {out} were made with other options: {differences(old.info, info)}. "
-            "Name another folder, or give the same options."
-        )
-    report = ExtractReport(photos=len(photos))
-    report.gone = old.ids.count_missing(photos.ids) if old else 0
-    writer = ShardWriter(out, info, options.shard_size)
-    workers = min(options.workers or os.cpu_count() or 1, -(-len(photos) // _BATCH))
-    with (
-        track(len(photos), "poses", shown=progress) as bar,
-        worker_pool(workers, work) as submit,
-        writer,
-    ):
-        for photo, record in _in_order(photos, old, submit, workers):
-            if record is None or (old is not None and _still_unreadable(old, record)):
-                assert old is not None
-                report.unchanged += 1
-                status, reason = old.status(photo.id), ""
-                if status is Status.UNREADABLE:
-                    reason = old[photo.id].reason
-            else:
-                status, reason = record.status, record.reason
-                if status is not Status.UNREADABLE or not options.stop_on_error:
-                    writer.add(record)
-            report.counts[status.name.lower()] += 1
-            if status is Status.UNREADABLE:
-                if options.stop_on_error:
-                    raise VsamError(f"Could not read {photo}: {reason}.")
-                report.unreadable.append((photo.id, reason))
-            bar.update()
-    return report
-
-
-def _still_unreadable(old: Shards, record: Record) -> bool:
-    """Whether a file that has no contents to compare could not be read before, for one reason."""
-    return (
-        record.status is Status.UNREADABLE
-        and record.id in old
-        and record.sha256 == old.sha256(record.id)
-        and record.reason == old[record.id].reason
-    )
-
-
-def _in_order(
-    photos: Sequence[Photo], old: Shards | None, submit: Submit, workers: int
-) -> Iterator[tuple[Photo, Record | None]]:
-    """Give each photo with its new record, or None where the old one holds, in order."""
-    waiting: deque[tuple[Task, Future[list[Record | None]]]] = deque()
-
-    def finish() -> Iterator[tuple[Photo, Record | None]]:
-        task, future = waiting.popleft()
-        try:
-            records = future.result()
-        except BrokenProcessPool as error:
-            raise VsamError(
-                f"A worker process died on one of {task[0][0]} … {task[-1][0]} or soon "
-                "after: out of memory, or a crash inside a library. What was finished is kept; run "
-                "the command again, with fewer --workers if memory was short."
-            ) from error
-        yield from zip((photo for photo, _ in task), records, strict=True)
-
-    for start in range(0, len(photos), _BATCH):
-        task = [
-            (photo, old.sha256(photo.id) if old is not None and photo.id in old else None)
-            for photo in photos[start : start + _BATCH]
-        ]
-        waiting.append((task, submit(task)))
-        if len(waiting) > workers * _TASKS_PER_WORKER:
-            yield from finish()
-    while waiting:
-        yield from finish()

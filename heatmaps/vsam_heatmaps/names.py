@@ -84,15 +84,15 @@ class Names(Sequence[str]):
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.find(name) is not None
 
-    def count_missing(self, other: Names) -> int:
-        """Count the names that `other` doesn't hold."""
-        missing, others = 0, iter(other)
+    def missing_from(self, other: Names) -> Iterator[int]:
+        """Give the positions of the names that `other` doesn't hold, in order."""
+        others = iter(other)
         theirs = next(others, None)
-        for ours in self:
+        for position, ours in enumerate(self):
             while theirs is not None and theirs < ours:
                 theirs = next(others, None)
-            missing += ours != theirs
-        return missing
+            if ours != theirs:
+                yield position
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Names | tuple):

@@ -303,6 +303,20 @@ class Shards:
             raise KeyError(f"{id_!r} is in no shard of {self.path}")
         return self._place[position]
 
+    def rows_in(self, number: int) -> list[tuple[str, bool]]:
+        """List a shard's rows: each one's id, and whether it is the one that counts for that id.
+
+        Args:
+            number: Position of the shard in `files`.
+
+        Raises:
+            VsamError: If the shard is damaged.
+        """
+        start = self._ends[number - 1] if number else 0
+        ids = _read_index(self.files[number])[1].ids
+        names = [id_.decode() for id_ in ids]
+        return [(name, self._find(name) == start + row) for row, name in enumerate(names)]
+
     def close(self) -> None:
         """Close all open files; reading opens them again."""
         self._rows.close()

@@ -1,22 +1,17 @@
-"""The worker processes of an extraction: photos in, records out."""
+"""What a worker process of an extraction does: a photo in, its record out."""
 
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .engines import Engine
 from .errors import UnreadablePhotoError
+from .hashes import HashIndex
 from .images import decode
 from .photos import Photo
 from .poses import PoseEstimator, Poses
@@ -26,139 +21,157 @@ from .shards import Record, Status, no_keypoints
 LEAST_SIDE = 500
 """Large JPEGs are decoded at a reduced scale with at least this many pixels on the longer side."""
 
+_NO_HASH = bytes(32)
+
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker must know to make records; see `ExtractOptions`."""
+    """What a worker must know to make records; see `ExtractOptions`.
+
+    Attributes:
+        engine: What finds poses.
+        render: How they become maps.
+        people: Whom the maps show.
+        max_pixels: Photos with more pixels are unreadable.
+        moved: Hashes of contents whose record is there already, under the id of a photo that is
+            gone.
+    """
 
     engine: Engine
     render: RenderOptions
     people: str
     max_pixels: int
+    moved: HashIndex = field(default_factory=HashIndex)
 
 
-Task = list[tuple[Photo, bytes | None]]
-"""A batch of photos, each with the hash of the contents whose record is there already."""
+@dataclass(frozen=True)
+class Task:
+    """One photo to be looked at.
 
-Submit = Callable[[Task], "Future[list[Record | None]]"]
-"""Hands a task to the workers; the result has None where the known hash still holds."""
+    Attributes:
+        photo: The photo.
+        known: The hash of its contents for which a record is there already, or None.
+    """
 
-
-@contextmanager
-def worker_pool(count: int, work: Work) -> Iterator[Submit]:
-    """Start worker processes; give a function that hands them a task."""
-    # Spawned, not forked: MediaPipe's and OpenCV's threads don't survive a fork.
-    pool = ProcessPoolExecutor(
-        count,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(work,),
-    )
-
-    def submit(task: Task) -> Future[list[Record | None]]:
-        # Workers are started by a submission and inherit the blocked signal: Ctrl-C reaches the
-        # main process alone, which ends them in order.
-        with _interrupt_blocked():
-            return pool.submit(_process, task)
-
-    try:
-        yield submit
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    photo: Photo
+    known: bytes | None = None
 
 
-@contextmanager
-def _interrupt_blocked() -> Iterator[None]:
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+@dataclass(frozen=True)
+class Unchanged:
+    """The photo's contents are those of its record that is there already."""
 
 
-# What a worker process holds. The estimator is made at the first photo that needs one: a run that
-# finds nothing new loads no networks.
-_work: Work
-_estimator: PoseEstimator | None = None
+@dataclass(frozen=True)
+class Moved:
+    """The photo's contents are those of a photo that is gone, whose record can be kept."""
+
+    sha256: bytes
 
 
-def _start_worker(work: Work) -> None:
-    global _work
-    _work = work
-    import cv2
-
-    cv2.setNumThreads(1)  # the processes share the cores, not the threads of each
-    # MediaPipe's C++ side warns on stderr about what no user can change; what goes wrong comes back
-    # as a result or an exception.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+Outcome = Record | Unchanged | Moved
+"""What becomes of a task."""
 
 
-def _die_with_parent() -> None:
-    """End this process when its parent is gone (killed): nobody else would."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+class RecordMaker:
+    """Makes records of photos. The networks are loaded at the first photo that needs them.
 
+    Args:
+        work: See `Work`.
+        around_loading: Called with False before the networks are loaded, with True after it.
+        hashed: Called with the hash of a photo's contents as soon as it is known, before anything
+            else is done with them.
+    """
 
-def _process(task: Task) -> list[Record | None]:
-    """Make the records of a batch; None where the photo's hash is still the known one."""
-    return [_record(photo, known) for photo, known in task]
+    def __init__(
+        self,
+        work: Work,
+        *,
+        around_loading: Callable[[bool], None] = lambda done: None,
+        hashed: Callable[[bytes], None] = lambda sha256: None,
+    ) -> None:
+        self._work = work
+        self._around_loading, self._hashed = around_loading, hashed
+        self._estimator: PoseEstimator | None = None
 
-
-def _record(photo: Photo, known: bytes | None) -> Record | None:
-    sha256 = bytes(32)
-    size = (0, 0)
-    try:
-        data = photo.read()
-        sha256 = hashlib.sha256(data).digest()
-        if sha256 == known:
-            return None
-        decoded = decode(data, max_pixels=_work.max_pixels, least_side=LEAST_SIDE)
-        size = decoded.size
+    def outcome(self, task: Task) -> Outcome:
+        """Make a photo's record, or say which one can be kept."""
+        work, photo = self._work, task.photo
+        sha256, size = _NO_HASH, (0, 0)
+        self._hashed(sha256)
         try:
-            poses = _the_estimator().estimate(decoded.image)
+            data = photo.read()
+            sha256 = hashlib.sha256(data).digest()
+            self._hashed(sha256)
+            if sha256 == task.known:
+                return Unchanged()
+            if work.moved.find(sha256) is not None:
+                return Moved(sha256)
+            decoded = decode(data, max_pixels=work.max_pixels, least_side=LEAST_SIDE)
+            del data
+            size = decoded.size
+            poses = self._poses(decoded.image)
+        except UnreadablePhotoError as error:
+            return unreadable(photo, work.render, str(error), sha256, size)
+        if not len(poses):
+            return without_pose(photo, work.render, sha256, size)
+        return Record(
+            id=photo.id,
+            status=Status.OK,
+            heatmaps=self._render(poses),
+            channels=work.render.channel_names,
+            keypoints=poses.keypoints[0],
+            size=size,
+            sha256=sha256,
+            people=len(poses),
+        )
+
+    def _poses(self, image: NDArray[np.uint8]) -> Poses:
+        if self._estimator is None:
+            self._around_loading(False)
+            self._estimator = self._work.engine.estimator()
+            # A network that can't run at all must fail here, where no photo is to blame.
+            self._estimator.estimate(np.full((256, 256, 3), 127, np.uint8))
+            self._around_loading(True)
+        try:
+            return self._estimator.estimate(image)
         except (RuntimeError, ValueError) as error:
-            said = str(error).splitlines()[0]
+            said = (str(error) or repr(error)).splitlines()[0]
             raise UnreadablePhotoError(f"the pose estimator failed: {said}") from error
-    except UnreadablePhotoError as error:
-        return _without_pose(photo, Status.UNREADABLE, size, sha256, str(error))
-    if not len(poses):
-        return _without_pose(photo, Status.NO_POSE, size, sha256)
-    return Record(
-        id=photo.id,
-        status=Status.OK,
-        heatmaps=_render(poses),
-        channels=_work.render.channel_names,
-        keypoints=poses.keypoints[0],
-        size=size,
-        sha256=sha256,
-        people=len(poses),
-    )
+
+    def _render(self, poses: Poses) -> NDArray[np.uint8]:
+        """Render the main person, or all: a map is a maximum over joints, so also over people."""
+        shown = len(poses) if self._work.people == "all" else 1
+        maps = [render_heatmaps(person, self._work.render) for person in poses.keypoints[:shown]]
+        return np.maximum.reduce(maps)
 
 
-def _render(poses: Poses) -> NDArray[np.uint8]:
-    """Render the main person, or all: a map is a maximum over joints, so also over people."""
-    shown = len(poses) if _work.people == "all" else 1
-    maps = [render_heatmaps(person, _work.render) for person in poses.keypoints[:shown]]
-    return np.maximum.reduce(maps)
-
-
-def _without_pose(
-    photo: Photo, status: Status, size: tuple[int, int], sha256: bytes, reason: str = ""
+def unreadable(
+    photo: Photo,
+    render: RenderOptions,
+    reason: str,
+    sha256: bytes = _NO_HASH,
+    size: tuple[int, int] = (0, 0),
 ) -> Record:
-    render = _work.render
-    maps = np.zeros((len(render.channel_names), render.side, render.side), np.uint8)
+    """Make the record of a photo that can't be read."""
+    return _empty(photo, Status.UNREADABLE, render, sha256, size, reason)
+
+
+def without_pose(
+    photo: Photo, render: RenderOptions, sha256: bytes, size: tuple[int, int]
+) -> Record:
+    """Make the record of a photo that shows nobody."""
+    return _empty(photo, Status.NO_POSE, render, sha256, size)
+
+
+def _empty(
+    photo: Photo,
+    status: Status,
+    render: RenderOptions,
+    sha256: bytes,
+    size: tuple[int, int],
+    reason: str = "",
+) -> Record:
     channels = render.channel_names
+    maps = np.zeros((len(channels), render.side, render.side), np.uint8)
     return Record(photo.id, status, maps, channels, no_keypoints(), size, sha256, reason)
-
-
-def _the_estimator() -> PoseEstimator:
-    global _estimator
-    if _estimator is None:
-        _estimator = _work.engine.estimator()
-    return _estimator

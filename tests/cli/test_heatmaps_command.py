@@ -57,7 +57,12 @@ class TestExtract:
         assert done.returncode == 0
         assert done.stdout == (
             "1 photos: 1 ok, 0 no_pose, 0 unreadable; 1 were there already.\n"
-            f"1 records in {out} belong to photos that were not given.\n"
+            f"1 records in {out} belong to photos that were not given (--prune removes them).\n"
+        )
+        done = run_command(*command, "--prune")
+        assert done.returncode == 0
+        assert done.stdout.splitlines()[1] == (
+            f"1 records of photos that were not given were removed from {out}."
         )
         assert Shards(out)["00000.jpg"].heatmaps.shape == (33, 20, 20)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 import pytest
+from extracting import contents, copy_photos, plain
 from PIL import Image
 
 from vsam_heatmaps import (
@@ -28,25 +29,6 @@ from vsam_heatmaps import (
 from vsam_heatmaps.extraction import ExtractOptions
 
 NO_PERSON = (120, 90)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".h5"}
-
-
-def copy_photos(mannequins: Path, folder: Path, count: int) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    photos = sorted((mannequins / "photos").iterdir())[:count]
-    assert len(photos) == count
-    for photo in photos:
-        shutil.copy(photo, folder)
-    return folder
-
-
-def plain(record) -> tuple:
-    """Everything in a record, as something that can be compared."""
-    arrays = (record.heatmaps.tobytes(), record.keypoints.tobytes())
-    return (record.id, record.status, *arrays, record.size, record.sha256, record.reason)
 
 
 def test_joints_are_found_where_they_were_drawn(mannequins, shards):
@@ -261,6 +243,7 @@ class TestRefusals:
             ("workers", 0, "at least 1"),
             ("shard_size", 0, "at least 1"),
             ("max_pixels", 0, "at least 1"),
+            ("max_seconds", 0.0, "positive"),
             ("min_confidence", 1.5, "from 0 to 1"),
             ("people", "some", "one of main, all"),
         ],
@@ -398,20 +381,42 @@ class TestInterrupted:
         wait_until(lambda: not group_members(process.pid))
         assert not list(out.glob(".*.tmp"))
 
-    def test_a_worker_that_dies_is_told(self, start):
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    @pytest.mark.parametrize("whole_group", [True, False], ids=["whole-group", "main-process"])
+    def test_terminated(self, start, shards, number, whole_group):
+        run, _, out = start
+        process = run()
+        self.middle(process, out)
+        (os.killpg if whole_group else os.kill)(process.pid, number)
+        said, errors = process.communicate(timeout=60)
+        assert (process.returncode, said) == (128 + number, "")
+        assert errors.splitlines()[-1] == "Terminated; what was finished is kept."
+        assert "Traceback" not in errors
+        wait_until(lambda: not group_members(process.pid))
+        assert 20 <= len(Shards(out)) < 96
+        assert not list(out.glob(".*.tmp"))
+        process = run()
+        said, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        whole = Shards(shards)
+        for record in Shards(out):
+            assert plain(record)[1:] == plain(whole[Path(record.id).name])[1:]
+
+    def test_a_worker_that_dies_costs_nothing(self, start, shards):
         run, _, out = start
         process = run()
         self.middle(process, out)
         workers = [pid for pid in group_members(process.pid) if is_spawned_worker(pid)]
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)  # as the system does when memory runs out
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 1
-        [line] = [line for line in errors.splitlines() if line.startswith("error: ")]
-        assert line.startswith("error: A worker process died on one of ")
-        assert "What was finished is kept; run the command again" in line
-        assert len(Shards(out)) >= 20
-        wait_until(lambda: not group_members(process.pid))
+        said, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        assert "died on it (SIGKILL, as when memory runs out); it is tried once more" in errors
+        assert "96 photos: 96 ok, 0 no_pose, 0 unreadable" in said
+        found, whole = Shards(out), Shards(shards)
+        assert len(found) == 96
+        for record in found:
+            assert plain(record)[1:] == plain(whole[Path(record.id).name])[1:]
 
 
 def is_spawned_worker(pid: int) -> bool:

@@ -112,10 +112,22 @@ def extract(
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Photos with more pixels count as unreadable.")
     ] = 100_000_000,
+    max_seconds: Annotated[
+        float,
+        typer.Option(help="A photo that takes longer, twice, counts as unreadable."),
+    ] = 60.0,
     shard_size: Annotated[int, typer.Option(min=1, help="Photos in one shard.")] = 512,
     on_error: Annotated[
         OnError, typer.Option(help="Record an unreadable photo and go on, or stop at the first.")
     ] = OnError.skip,
+    retry_unreadable: Annotated[
+        bool,
+        typer.Option("--retry-unreadable", help="Try again what could not be read before."),
+    ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="At the end remove records of photos that were not given."),
+    ] = False,
 ) -> None:
     """Find the pose in each photo and write heatmaps into shards; again, only for what is new."""
     from vsam_heatmaps.extraction import ExtractOptions
@@ -131,15 +143,25 @@ def extract(
         people=people.value,
         min_confidence=min_confidence,
         max_pixels=max_pixels,
+        max_seconds=max_seconds,
         shard_size=shard_size,
         workers=workers,
         stop_on_error=on_error is OnError.stop,
+        retry_unreadable=retry_unreadable,
+        prune=prune,
     )
     report = run_extract(photos, out, root=root, options=options, progress=True)
     tell_unreadable(report.unreadable)
     counts = ", ".join(f"{count} {name}" for name, count in report.counts.items())
     typer.echo(f"{report.photos} photos: {counts}; {report.unchanged} were there already.")
-    if report.gone:
-        typer.echo(f"{report.gone} records in {out} belong to photos that were not given.")
+    if report.renamed:
+        typer.echo(f"{report.renamed} have the contents of photos that are gone: records kept.")
+    if report.pruned:
+        typer.echo(f"{report.gone} records of photos that were not given were removed from {out}.")
+    elif report.gone:
+        typer.echo(
+            f"{report.gone} records in {out} belong to photos that were not given "
+            "(--prune removes them)."
+        )
     if report.unreadable:
         raise typer.Exit(EXIT_SOME_UNREADABLE)

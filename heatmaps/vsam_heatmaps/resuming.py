@@ -1,0 +1,95 @@
+"""What an extraction keeps of the shards that are in its folder already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .hashes import HashIndex
+from .photos import Photo, Photos
+from .shards import Record, Shards, Status
+from .workers import Moved, Outcome, Task, Unchanged
+
+_NO_HASH = bytes(32)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of a photo.
+
+    Attributes:
+        status: Its status.
+        reason: Why it is unreadable, else empty.
+        record: Its new record, or None if the one that is there already holds.
+        renamed: Whether the record is that of a photo that is gone, with the same contents.
+    """
+
+    status: Status
+    reason: str
+    record: Record | None
+    renamed: bool = False
+
+
+class Earlier:
+    """Decides by contents, not by dates, which records of an earlier run hold.
+
+    Args:
+        old: The earlier records, or None.
+        photos: The photos of this run.
+        retry_unreadable: Look again at what could not be read.
+
+    Attributes:
+        gone: Number of records whose photo is not among those of this run.
+        moved: Hashes of the contents that gone photos had.
+    """
+
+    def __init__(self, old: Shards | None, photos: Photos, *, retry_unreadable: bool) -> None:
+        self._old, self._retry_unreadable = old, retry_unreadable
+        # Positions in the sorted ids: a catalogue may have been renamed as a whole.
+        gone = list(old.ids.missing_from(photos.ids)) if old else []
+        self.gone = len(gone)
+        self.moved = HashIndex(self._contents(gone))
+
+    def _contents(self, positions: list[int]) -> list[tuple[bytes, int]]:
+        if self._old is None:
+            return []
+        hashes = ((self._old.sha256(self._old.ids[at]), at) for at in positions)
+        return [(sha256, at) for sha256, at in hashes if sha256 != _NO_HASH]
+
+    def task(self, photo: Photo) -> Task:
+        """Make the task of a photo: its record holds while its contents have the known hash."""
+        old = self._old
+        if old is None or photo.id not in old:
+            return Task(photo)
+        if self._retry_unreadable and old.status(photo.id) is Status.UNREADABLE:
+            return Task(photo)
+        return Task(photo, old.sha256(photo.id))
+
+    def settle(self, photo: Photo, outcome: Outcome) -> Settled:
+        """Find out what a worker's outcome means for the photo's record."""
+        if isinstance(outcome, Moved):
+            record = self._renamed(photo, outcome.sha256)
+            return Settled(record.status, record.reason, record, renamed=True)
+        if isinstance(outcome, Unchanged) or self._still_unreadable(outcome):
+            assert self._old is not None
+            status = self._old.status(photo.id)
+            # A reason is in the record, which is read for the few that have one.
+            reason = self._old[photo.id].reason if status is Status.UNREADABLE else ""
+            return Settled(status, reason, None)
+        return Settled(outcome.status, outcome.reason, outcome)
+
+    def _renamed(self, photo: Photo, sha256: bytes) -> Record:
+        position = self.moved.find(sha256)
+        assert self._old is not None
+        assert position is not None
+        return replace(self._old[self._old.ids[position]], id=photo.id)
+
+    def _still_unreadable(self, record: Record) -> bool:
+        """Whether a photo could not be read before, either, with the same contents and reason."""
+        old = self._old
+        return (
+            old is not None
+            and record.status is Status.UNREADABLE
+            and record.id in old
+            and record.sha256 == old.sha256(record.id)
+            and record.reason == old[record.id].reason
+        )

@@ -1,0 +1,333 @@
+"""Worker processes that are replaced when a photo kills them.
+
+`concurrent.futures` gives up when one of its processes dies, and doesn't say at which task it was.
+Here each worker has a pipe of its own and answers photo by photo, so it is known which photo a
+worker was at when it died or hung. That photo is tried once more, alone; if it kills again, it is
+recorded as unreadable, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from multiprocessing import connection as connections
+from typing import Any
+
+from .errors import VsamError
+from .workers import Outcome, RecordMaker, Task, Work, unreadable
+
+_log = logging.getLogger("vsam")
+
+# Photos that a worker holds: the one in work, and others so that it never waits for the main
+# process. They must fit into the pipe: a main process that waits for a worker to take a photo,
+# while that waits for it to take a record, would wait for ever.
+_HELD = 4
+# Results that may wait for an earlier one, for each worker, as they are given in order.
+_AHEAD = 64
+_SECONDS_TO_LOAD = 600.0
+_DEATHS_AT_START = 3  # without any success: not chance
+_SECONDS_TO_END = 10.0
+
+
+class _Message(Enum):
+    """What a worker says; each comes with one more object."""
+
+    STARTED = auto()
+    LOADING = auto()
+    LOADED = auto()
+    OUTCOME = auto()
+    FAILED = auto()
+
+
+@dataclass
+class _Worker:
+    """A process as the main process sees it.
+
+    Attributes:
+        sha256: Shared memory: the hash of the photo in work, zeros until it is known.
+        held: Positions of the photos that it was given and has not answered.
+        since: When it began with the first of them, or a little later.
+        state: The last thing it said of itself.
+        overdue: Whether it was ended because it took too long.
+    """
+
+    process: Any
+    connection: Any
+    sha256: Any
+    held: deque[int] = field(default_factory=deque)
+    since: float = 0.0
+    state: _Message | None = None
+    overdue: bool = False
+
+
+class WorkerPool:
+    """Turns tasks into outcomes, in order, over worker processes. A context manager.
+
+    Args:
+        count: Number of processes.
+        work: What they do.
+        max_seconds: A photo that takes longer counts as one that kills its worker.
+    """
+
+    def __init__(self, count: int, work: Work, *, max_seconds: float) -> None:
+        self._count, self._work, self._max_seconds = count, work, max_seconds
+        # Spawned, not forked: MediaPipe's and OpenCV's threads don't survive a fork.
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: list[_Worker] = []
+        self._tasks: dict[int, Task] = {}  # those without an outcome, by position
+        self._again: deque[int] = deque()  # held by a worker that died, but not in work
+        self._suspects: deque[int] = deque()  # in work when a worker died
+        self._accused: dict[int, str] = {}  # of each suspect, why
+        self._outcomes: dict[int, Outcome] = {}
+        self._deaths_at_start = 0
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, kind: object, *error: object) -> None:
+        for worker in self._workers:
+            worker.connection.close()  # what a worker ends at
+            if kind is not None:
+                worker.process.terminate()
+        end = time.monotonic() + _SECONDS_TO_END
+        for worker in self._workers:
+            worker.process.join(max(0.0, end - time.monotonic()))
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+        self._workers.clear()
+
+    def outcomes(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Outcome]]:
+        """Give each task with its outcome, in the order of the tasks.
+
+        Raises:
+            VsamError: If workers can't start, or can't load the networks.
+        """
+        coming = iter(tasks)
+        given = taken = 0  # positions
+        ended = False
+        while True:
+            while not ended and taken - given < self._count * _AHEAD and self._has_room():
+                task = next(coming, None)
+                ended = task is None
+                if task is not None:
+                    self._tasks[taken] = task
+                    self._hand_out(taken)
+                    taken += 1
+            self._hand_out_again()
+            while given in self._outcomes:
+                yield self._tasks.pop(given), self._outcomes.pop(given)
+                given += 1
+            if ended and given == taken:
+                return
+            self._listen()
+
+    # Handing out
+
+    def _has_room(self) -> bool:
+        if self._accused or self._again:
+            return False
+        started = len(self._workers) < self._count
+        return started or any(len(worker.held) < _HELD for worker in self._workers)
+
+    def _hand_out(self, position: int) -> None:
+        """Give a photo to the worker that holds the fewest."""
+        idle = [worker for worker in self._workers if not worker.held]
+        if not idle and len(self._workers) < self._count:
+            self._workers.append(self._start())
+        worker = min(self._workers, key=lambda each: len(each.held))
+        if not worker.held:
+            worker.since = time.monotonic()
+        worker.held.append(position)
+        with contextlib.suppress(OSError):  # it died: `_listen` sees to it
+            worker.connection.send(self._tasks[position])
+
+    def _hand_out_again(self) -> None:
+        """Give suspects out one at a time, while nothing else is in work; then what is left."""
+        if self._suspects:
+            if not any(worker.held for worker in self._workers):
+                self._hand_out(self._suspects.popleft())
+            return
+        if self._accused:
+            return  # a suspect is in work, alone
+        while self._again and any(len(worker.held) < _HELD for worker in self._all_started()):
+            self._hand_out(self._again.popleft())
+
+    def _all_started(self) -> list[_Worker]:
+        while len(self._workers) < self._count:
+            self._workers.append(self._start())
+        return self._workers
+
+    def _start(self) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        sha256 = self._context.RawArray("B", 32)
+        process = self._context.Process(
+            target=_serve, args=(theirs, self._work, sha256), daemon=True, name="vsam-heatmaps"
+        )
+        # A worker inherits the blocked signal: Ctrl-C reaches the main process alone, which ends
+        # them in order.
+        with _interrupt_blocked():
+            process.start()
+        theirs.close()
+        return _Worker(process, ours, sha256, since=time.monotonic())
+
+    # Listening
+
+    def _listen(self) -> None:
+        """Wait until a worker says something, and see who died or takes too long."""
+        by_connection = {worker.connection: worker for worker in self._workers}
+        for ready in connections.wait(list(by_connection), timeout=1.0):
+            self._hear(by_connection[ready])
+        for worker in list(self._workers):
+            if time.monotonic() - worker.since > self._limit(worker):
+                worker.overdue = True
+                worker.process.kill()
+                self._bury(worker)
+
+    def _limit(self, worker: _Worker) -> float:
+        if worker.state in (None, _Message.LOADING):
+            return _SECONDS_TO_LOAD
+        return self._max_seconds if worker.held else float("inf")
+
+    def _hear(self, worker: _Worker) -> None:
+        """Take all that a worker has said."""
+        try:
+            while worker.connection.poll():
+                message, value = worker.connection.recv()
+                self._understand(worker, message, value)
+        except (EOFError, OSError):
+            self._bury(worker)
+
+    def _understand(self, worker: _Worker, message: _Message, value: Any) -> None:
+        worker.since = time.monotonic()
+        if message is _Message.FAILED:
+            raise value
+        if message is _Message.OUTCOME:
+            position = worker.held.popleft()
+            self._accused.pop(position, None)
+            self._outcomes[position] = value
+        else:
+            worker.state = message
+            if message is _Message.LOADED:
+                self._deaths_at_start = 0
+
+    def _bury(self, worker: _Worker) -> None:
+        """Take leave of a worker that died: find out at which photo, and give back the others."""
+        worker.process.join()
+        worker.connection.close()
+        self._workers.remove(worker)
+        cause = f"it took more than {self._max_seconds:g} s (--max-seconds)"
+        if not worker.overdue:
+            cause = f"a worker process died on it ({_cause_of_death(worker.process.exitcode)})"
+        if worker.state in (None, _Message.LOADING):
+            for position in reversed(worker.held):
+                (self._suspects if position in self._accused else self._again).appendleft(position)
+            self._died_at_start(worker)
+            return
+        if not worker.held:
+            return
+        suspect, *others = worker.held
+        self._again.extendleft(reversed(others))
+        photo = self._tasks[suspect].photo
+        if suspect not in self._accused:
+            self._accused[suspect] = cause
+            self._suspects.append(suspect)
+            _log.warning("%s: %s; it is tried once more, alone.", photo, cause)
+            return
+        del self._accused[suspect]
+        _log.warning("%s: %s again; it is left out.", photo, cause)
+        self._outcomes[suspect] = unreadable(
+            photo, self._work.render, f"{cause}, twice", bytes(worker.sha256)
+        )
+
+    def _died_at_start(self, worker: _Worker) -> None:
+        self._deaths_at_start += 1
+        if self._deaths_at_start >= _DEATHS_AT_START:
+            at = "they loaded the pose networks" if worker.state else "they started"
+            raise VsamError(
+                f"{_DEATHS_AT_START} worker processes died while {at} "
+                f"({_cause_of_death(worker.process.exitcode)}): memory is short, or the "
+                "installation is broken. What was finished is kept; run the command again, with "
+                "fewer --workers if memory was short."
+            )
+
+
+def _cause_of_death(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"{name}, as when memory runs out" if name == "SIGKILL" else name
+
+
+@contextlib.contextmanager
+def _interrupt_blocked() -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# What runs in a worker process
+
+
+def _serve(connection: Any, work: Work, shared: Any) -> None:
+    """Answer task after task until the main process closes the pipe."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _make_quiet()
+
+    def say(message: _Message, value: object = None) -> None:
+        connection.send((message, value))
+
+    def around_loading(done: bool) -> None:
+        say(_Message.LOADED if done else _Message.LOADING)
+
+    def hashed(sha256: bytes) -> None:
+        shared[:] = sha256
+
+    maker = RecordMaker(work, around_loading=around_loading, hashed=hashed)
+    with contextlib.suppress(EOFError, OSError):
+        say(_Message.STARTED)
+        while True:
+            task = connection.recv()
+            try:
+                outcome = maker.outcome(task)
+            except Exception as error:
+                if not isinstance(error, VsamError):
+                    error.add_note(f"In a worker, at {task.photo}:\n{traceback.format_exc()}")
+                say(_Message.FAILED, error)
+                return
+            say(_Message.OUTCOME, outcome)
+
+
+def _make_quiet() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)  # the processes share the cores, not the threads of each
+    # MediaPipe's C++ side warns on stderr about what no user can change; what goes wrong comes back
+    # as a result or an exception.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def _die_with_parent() -> None:
+    """End this process when its parent is gone (killed): nobody else would."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
