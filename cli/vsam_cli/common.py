@@ -37,7 +37,13 @@ class _Terminated(BaseException):
 # Packages that only one stage needs, and the extra that installs them.
 _EXTRA_OF = dict.fromkeys(
     ("accelerate", "safetensors", "tensorboard", "torch", "torchmetrics", "torchvision"), "train"
-) | {"mediapipe": "extract", "flatbuffers": "extract", "openvino": "fast", "jinja2": "all"}
+) | {
+    "mediapipe": "extract",
+    "flatbuffers": "extract",
+    "openvino": "fast",
+    "ray": "ray",
+    "jinja2": "all",
+}
 
 
 def make_app(about: str, **options: Any) -> typer.Typer:

@@ -17,16 +17,20 @@ from .atomic import prepare_output_folder
 from .engines import PEOPLE, Engine, choose_engine
 from .errors import VsamError, expected, explain_os_error
 from .images import MAX_PIXELS
-from .photos import Photos, list_photos
+from .job import Job, Settle, Settlements
+from .photos import Photo, Photos, list_photos
 from .pose_model import find_pose_model
 from .progress import track
 from .pruning import prune
 from .rendering import RenderOptions
-from .resuming import Earlier
+from .resuming import Earlier, Settled
 from .shard_writer import ShardWriter
 from .shards import PATTERN, ShardInfo, Shards, Status, differences
 from .worker_pool import WorkerPool
-from .workers import Work
+from .workers import Outcome, Task, Work, Written
+
+RUN_ENGINES = ("local", "ray")
+"""Where an extraction runs: on this machine, or on a Ray cluster."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class ExtractOptions:
         stop_on_error: Stop at the first unreadable photo instead of recording it.
         retry_unreadable: Try again what could not be read before, though it has not changed.
         prune: At the end remove the records of photos that were not given.
+        engine: `local`: worker processes on this machine; `ray`: a Ray cluster, see `ray_engine`.
     """
 
     render: RenderOptions = field(default_factory=RenderOptions)
@@ -66,12 +71,15 @@ class ExtractOptions:
     stop_on_error: bool = False
     retry_unreadable: bool = False
     prune: bool = False
+    engine: str = "local"
 
     def __post_init__(self) -> None:
         if self.people not in PEOPLE:
             raise expected("people", f"one of {', '.join(PEOPLE)}", repr(self.people))
         if not 0 <= self.min_confidence <= 1:
             raise expected("min_confidence", "from 0 to 1", self.min_confidence)
+        if self.engine not in RUN_ENGINES:
+            raise expected("engine", f"one of {', '.join(RUN_ENGINES)}", repr(self.engine))
         if not self.max_seconds > 0:
             raise expected("max_seconds", "positive", self.max_seconds)
         for name in ("workers", "shard_size", "max_pixels"):
@@ -105,6 +113,14 @@ class ExtractReport:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     gone: int = 0
     pruned: bool = False
+
+    def add(self, photo: Photo, settled: Settled) -> None:
+        """Count one photo."""
+        self.counts[settled.status.name.lower()] += 1
+        self.unchanged += settled.unchanged
+        self.renamed += settled.renamed
+        if settled.status is Status.UNREADABLE:
+            self.unreadable.append((photo.id, settled.reason))
 
 
 def extract(
@@ -174,31 +190,48 @@ def _extract(photos: Photos, out: Path, options: ExtractOptions, progress: bool)
             "Name another folder, or give the same options."
         )
     earlier = Earlier(old, photos, retry_unreadable=options.retry_unreadable)
-    work = Work(engine, options.render, options.people, options.max_pixels, earlier.moved)
+    job = Job(
+        work=Work(engine, options.render, options.people, options.max_pixels, earlier.moved),
+        info=info,
+        out=out,
+        shard_size=options.shard_size,
+        workers=options.workers,
+        max_seconds=options.max_seconds,
+    )
     report = ExtractReport(photos=len(photos), gone=earlier.gone)
-    workers = min(options.workers or os.cpu_count() or 1, len(photos))
-    with (
-        track(len(photos), "poses", shown=progress) as bar,
-        WorkerPool(workers, work, max_seconds=options.max_seconds) as pool,
-        ShardWriter(out, info, options.shard_size) as writer,
-    ):
-        for task, outcome in pool.outcomes(map(earlier.task, photos)):
-            settled = earlier.settle(task.photo, outcome)
-            report.counts[settled.status.name.lower()] += 1
-            if settled.status is Status.UNREADABLE:
-                if options.stop_on_error:
-                    raise VsamError(f"Could not read {task.photo}: {settled.reason}.")
-                report.unreadable.append((task.photo.id, settled.reason))
-            if settled.record is None:
-                report.unchanged += 1
-            else:
-                writer.add(settled.record)
-            report.renamed += settled.renamed
+
+    def settle(task: Task, outcome: Outcome | Written) -> Settled:
+        settled = earlier.settle(task, outcome)
+        if settled.status is Status.UNREADABLE and options.stop_on_error:
+            raise VsamError(f"Could not read {task.photo}: {settled.reason}.")
+        return settled
+
+    run = _run_locally
+    if options.engine == "ray":
+        from .ray_engine import run_on_ray as run
+    tasks = map(earlier.task, photos)
+    with track(len(photos), "poses", shown=progress) as bar:
+        for task, settled in run(job, tasks, len(photos), settle):
+            report.add(task.photo, settled)
             bar.update()
     if options.prune:
         prune(out, photos.ids)
         report.pruned = True
     return report
+
+
+def _run_locally(job: Job, tasks: Iterator[Task], count: int, settle: Settle) -> Settlements:
+    """Make records over worker processes of this machine, and write them."""
+    workers = min(job.workers or os.cpu_count() or 1, count)
+    with (
+        WorkerPool(workers, job.work, max_seconds=job.max_seconds) as pool,
+        ShardWriter(job.out, job.info, job.shard_size) as writer,
+    ):
+        for task, outcome in pool.outcomes(tasks):
+            settled = settle(task, outcome)
+            if settled.record is not None:
+                writer.add(settled.record)
+            yield task, settled
 
 
 def _choose_engine(options: ExtractOptions) -> Engine:

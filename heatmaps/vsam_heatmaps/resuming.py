@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from .hashes import HashIndex
 from .photos import Photo, Photos
 from .shards import Record, Shards, Status
-from .workers import Moved, Outcome, Task, Unchanged
+from .workers import Known, Moved, Outcome, Task, Unchanged, Written
 
 _NO_HASH = bytes(32)
 
@@ -19,14 +19,16 @@ class Settled:
     Attributes:
         status: Its status.
         reason: Why it is unreadable, else empty.
-        record: Its new record, or None if the one that is there already holds.
-        renamed: Whether the record is that of a photo that is gone, with the same contents.
+        unchanged: Whether the record that was there already holds.
+        renamed: Whether its record is that of a photo that is gone, with the same contents.
+        record: The record to be written, if it isn't written yet.
     """
 
     status: Status
     reason: str
-    record: Record | None
+    unchanged: bool = False
     renamed: bool = False
+    record: Record | None = None
 
 
 class Earlier:
@@ -60,36 +62,27 @@ class Earlier:
         old = self._old
         if old is None or photo.id not in old:
             return Task(photo)
-        if self._retry_unreadable and old.status(photo.id) is Status.UNREADABLE:
-            return Task(photo)
-        return Task(photo, old.sha256(photo.id))
+        failed = old.status(photo.id) is Status.UNREADABLE
+        # The reason is in the record, which is read for the few that have one.
+        known = Known(old.sha256(photo.id), old[photo.id].reason if failed else "")
+        return Task(photo, known, again=failed and self._retry_unreadable)
 
-    def settle(self, photo: Photo, outcome: Outcome) -> Settled:
-        """Find out what a worker's outcome means for the photo's record."""
-        if isinstance(outcome, Moved):
-            record = self._renamed(photo, outcome.sha256)
-            return Settled(record.status, record.reason, record, renamed=True)
-        if isinstance(outcome, Unchanged) or self._still_unreadable(outcome):
+    def settle(self, task: Task, outcome: Outcome | Written) -> Settled:
+        """Find out what an outcome means for the photo's record."""
+        if isinstance(outcome, Unchanged):
             assert self._old is not None
-            status = self._old.status(photo.id)
-            # A reason is in the record, which is read for the few that have one.
-            reason = self._old[photo.id].reason if status is Status.UNREADABLE else ""
-            return Settled(status, reason, None)
-        return Settled(outcome.status, outcome.reason, outcome)
+            assert task.known is not None
+            status = self._old.status(task.photo.id)
+            return Settled(status, task.known.reason, unchanged=True)
+        if isinstance(outcome, Written):
+            return Settled(outcome.status, outcome.reason)
+        if isinstance(outcome, Moved):
+            record = self._renamed(task.photo, outcome.sha256)
+            return Settled(record.status, record.reason, renamed=True, record=record)
+        return Settled(outcome.status, outcome.reason, record=outcome)
 
     def _renamed(self, photo: Photo, sha256: bytes) -> Record:
         position = self.moved.find(sha256)
         assert self._old is not None
         assert position is not None
         return replace(self._old[self._old.ids[position]], id=photo.id)
-
-    def _still_unreadable(self, record: Record) -> bool:
-        """Whether a photo could not be read before, either, with the same contents and reason."""
-        old = self._old
-        return (
-            old is not None
-            and record.status is Status.UNREADABLE
-            and record.id in old
-            and record.sha256 == old.sha256(record.id)
-            and record.reason == old[record.id].reason
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from .errors import VsamError
@@ -11,21 +12,23 @@ from .shards import PATTERN, Record, ShardInfo, write_shard
 class ShardWriter:
     """Writes a shard whenever one is full, and the rest at the end of the `with` block.
 
-    New shards are numbered on from the last one in the folder. The rest is also written when the
-    block ends by an error or Ctrl-C: what is finished is kept.
+    The rest is also written when the block ends by an error or Ctrl-C: what is finished is kept.
 
     Args:
         out: The folder.
         info: What all its shards share.
         shard_size: Records a shard.
+        number: The first shard's number. By default they are numbered on from the last one there.
 
     Raises:
         VsamError: If the last shard there has no number, or one can't be written.
     """
 
-    def __init__(self, out: Path, info: ShardInfo, shard_size: int) -> None:
+    def __init__(
+        self, out: Path, info: ShardInfo, shard_size: int, number: int | None = None
+    ) -> None:
         self._out, self._info, self._shard_size = out, info, shard_size
-        self._number = next_shard_number(out)
+        self._number = next_shard_number(out) if number is None else number
         self._records: list[Record] = []
 
     def add(self, record: Record) -> None:
@@ -48,9 +51,15 @@ class ShardWriter:
         self._flush()
 
 
-def shard_path(folder: Path, number: int) -> Path:
-    """Name the shard of a number."""
-    return folder / f"shard-{number:06d}.h5"
+def shard_path(folder: Path, number: int, run: str = "") -> Path:
+    """Name the shard of a number.
+
+    Args:
+        folder: The folder of shards.
+        number: Its number.
+        run: A run's own hexadecimal mark, where others might write a shard of this number, too.
+    """
+    return folder / f"shard-{number:06d}{'-' if run else ''}{run}.h5"
 
 
 def next_shard_number(folder: Path) -> int:
@@ -60,10 +69,12 @@ def next_shard_number(folder: Path) -> int:
         VsamError: If the last one has no number.
     """
     last = max(folder.glob(PATTERN), default=None)
-    number = last.stem.removeprefix("shard-") if last else "-1"
-    if last and not number.isdecimal():
+    if last is None:
+        return 0
+    number = re.fullmatch(r"shard-(\d+)(-[0-9a-f]+)?\.h5", last.name)
+    if number is None:
         raise VsamError(
             f"Expected the last shard in {folder} to have a number for a name, but it is "
             f"{last.name}, so that a newer one can't follow. Rename it."
         )
-    return int(number) + 1
+    return int(number[1]) + 1

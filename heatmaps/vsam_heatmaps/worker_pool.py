@@ -238,16 +238,16 @@ class WorkerPool:
             return
         suspect, *others = worker.held
         self._again.extendleft(reversed(others))
-        photo = self._tasks[suspect].photo
+        task = self._tasks[suspect]
         if suspect not in self._accused:
             self._accused[suspect] = cause
             self._suspects.append(suspect)
-            _log.warning("%s: %s; it is tried once more, alone.", photo, cause)
+            _log.warning("%s: %s; it is tried once more, alone.", task.photo, cause)
             return
         del self._accused[suspect]
-        _log.warning("%s: %s again; it is left out.", photo, cause)
+        _log.warning("%s: %s again; it is left out.", task.photo, cause)
         self._outcomes[suspect] = unreadable(
-            photo, self._work.render, f"{cause}, twice", bytes(worker.sha256)
+            task, self._work.render, f"{cause}, twice", bytes(worker.sha256)
         )
 
     def _died_at_start(self, worker: _Worker) -> None:

@@ -45,21 +45,36 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What the record says that a photo has already.
+
+    Attributes:
+        sha256: Hash of the contents for which it was made; zeros if they could not be read.
+        reason: Why the photo was unreadable, else empty.
+    """
+
+    sha256: bytes
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Task:
     """One photo to be looked at.
 
     Attributes:
         photo: The photo.
-        known: The hash of its contents for which a record is there already, or None.
+        known: Its record that is there already, or None.
+        again: Look at the photo even if its contents are the known ones.
     """
 
     photo: Photo
-    known: bytes | None = None
+    known: Known | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True)
 class Unchanged:
-    """The photo's contents are those of its record that is there already."""
+    """The photo's record that is there already holds."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +82,14 @@ class Moved:
     """The photo's contents are those of a photo that is gone, whose record can be kept."""
 
     sha256: bytes
+
+
+@dataclass(frozen=True)
+class Written:
+    """The photo's new record is in a shard already."""
+
+    status: Status
+    reason: str
 
 
 Outcome = Record | Unchanged | Moved
@@ -103,7 +126,7 @@ class RecordMaker:
             data = photo.read()
             sha256 = hashlib.sha256(data).digest()
             self._hashed(sha256)
-            if sha256 == task.known:
+            if task.known is not None and sha256 == task.known.sha256 and not task.again:
                 return Unchanged()
             if work.moved.find(sha256) is not None:
                 return Moved(sha256)
@@ -112,7 +135,7 @@ class RecordMaker:
             size = decoded.size
             poses = self._poses(decoded.image)
         except UnreadablePhotoError as error:
-            return unreadable(photo, work.render, str(error), sha256, size)
+            return unreadable(task, work.render, str(error), sha256, size)
         if not len(poses):
             return without_pose(photo, work.render, sha256, size)
         return Record(
@@ -147,14 +170,16 @@ class RecordMaker:
 
 
 def unreadable(
-    photo: Photo,
+    task: Task,
     render: RenderOptions,
     reason: str,
     sha256: bytes = _NO_HASH,
     size: tuple[int, int] = (0, 0),
-) -> Record:
-    """Make the record of a photo that can't be read."""
-    return _empty(photo, Status.UNREADABLE, render, sha256, size, reason)
+) -> Record | Unchanged:
+    """Make the record of a photo that can't be read, unless the known one says just that."""
+    if task.known == Known(sha256, reason):
+        return Unchanged()
+    return _empty(task.photo, Status.UNREADABLE, render, sha256, size, reason)
 
 
 def without_pose(

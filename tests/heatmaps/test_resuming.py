@@ -27,10 +27,10 @@ def counted(monkeypatch):
     made = []
     settle = extraction.Earlier.settle
 
-    def counting(self, photo, outcome):
+    def counting(self, task, outcome):
         if isinstance(outcome, shards.Record):
-            made.append(photo.id)
-        return settle(self, photo, outcome)
+            made.append(task.photo.id)
+        return settle(self, task, outcome)
 
     monkeypatch.setattr(extraction.Earlier, "settle", counting)
     return made

@@ -50,6 +50,13 @@ class People(StrEnum):
     all = "all"
 
 
+class RunEngine(StrEnum):
+    """Where the work is done."""
+
+    local = "local"
+    ray = "ray"
+
+
 class OnError(StrEnum):
     """What to do with a photo that can't be read."""
 
@@ -128,6 +135,10 @@ def extract(
         bool,
         typer.Option("--prune", help="At the end remove records of photos that were not given."),
     ] = False,
+    engine: Annotated[
+        RunEngine,
+        typer.Option(help="ray: on the Ray cluster of RAY_ADDRESS, or one started here."),
+    ] = RunEngine.local,
 ) -> None:
     """Find the pose in each photo and write heatmaps into shards; again, only for what is new."""
     from vsam_heatmaps.extraction import ExtractOptions
@@ -149,6 +160,7 @@ def extract(
         stop_on_error=on_error is OnError.stop,
         retry_unreadable=retry_unreadable,
         prune=prune,
+        engine=engine.value,
     )
     report = run_extract(photos, out, root=root, options=options, progress=True)
     tell_unreadable(report.unreadable)

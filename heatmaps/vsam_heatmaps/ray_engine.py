@@ -1,0 +1,217 @@
+"""The same extraction on a Ray cluster (https://docs.ray.io): each actor writes its own shards.
+
+The main process lists the photos and cuts the list into blocks of one shard each. A block's shard
+has its name from the start, so a block that is done again, after a machine was lost, replaces its
+own shard and doubles nothing. The name bears a mark of the run: actors that outlive a killed main
+process for a moment can't overwrite a shard of the next run. Only what became of each photo comes
+back to the main process: some bytes a photo, whatever the maps' size. Photos and shards must be
+under the same paths on all machines, and `vsam[ray]` must be installed on them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import secrets
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from .errors import VsamError
+from .job import Job, Settle, Settlements
+from .pose_model import find_pose_model
+from .shard_writer import ShardWriter, next_shard_number, shard_path
+from .shards import Record, write_shard
+from .worker_pool import WorkerPool
+from .workers import Moved, Task, Unchanged, Written
+
+# Blocks that are handed to Ray at once: their lists of photos lie in its object store, some 100 MB
+# for two million photos. Between two waves actors are started anew.
+_BLOCKS_A_WAVE = 4096
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Photos whose new records make one shard, and where that is written."""
+
+    path: Path
+    tasks: list[Task]
+
+
+_Outcomes = list[Written | Unchanged | Moved]
+
+
+class _BlockMaker:
+    """Makes one block after the other: the class of Ray's actors.
+
+    It has a worker process of its own, so that a photo that kills its worker is dealt with as on a
+    single machine, and the actor lives on.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = replace(job, work=replace(job.work, engine=_here(job.work.engine)))
+        self._pool = WorkerPool(1, self._job.work, max_seconds=job.max_seconds)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+        return {"done": [self._make(pickle.loads(block)) for block in batch["block"]]}
+
+    def _make(self, block: _Block) -> bytes:
+        records: list[Record] = []
+        outcomes: _Outcomes = []
+        for _, outcome in self._pool.outcomes(iter(block.tasks)):
+            if isinstance(outcome, Record):
+                records.append(outcome)
+                outcomes.append(Written(outcome.status, outcome.reason))
+            else:
+                outcomes.append(outcome)
+        if records:
+            write_shard(block.path, self._job.info, records)
+        return pickle.dumps((block, outcomes))
+
+
+def _here(engine: Any) -> Any:
+    """Find the pose model on this machine: it must be the one that the main process has.
+
+    Raises:
+        VsamError: If it is another one.
+    """
+    if engine.model.path.exists():
+        return engine
+    model = find_pose_model()
+    if model.sha256 != engine.model.sha256:
+        raise VsamError(
+            f"Expected the pose model {engine.model.path} to be on every machine of the cluster, "
+            f"but it is not on {os.uname().nodename}. Put it into a folder that all share."
+        )
+    return replace(engine, model=model)
+
+
+def run_on_ray(job: Job, tasks: Iterator[Task], count: int, settle: Settle) -> Settlements:
+    """Make records on the Ray cluster that `RAY_ADDRESS` names, or on one started here.
+
+    Args:
+        job: What is to be done; `workers` is the number of actors, each on one CPU.
+        tasks: The photos.
+        count: How many they are.
+        settle: See `Settle`.
+
+    Raises:
+        VsamError: If Ray isn't there, or what a worker raises.
+    """
+    import ray
+    import ray.data
+
+    number = next_shard_number(job.out)
+    blocks = -(-count // job.shard_size)
+    with (
+        _cluster(job.workers),
+        # For the records that are kept under a new name: they are copied here.
+        ShardWriter(job.out, job.info, job.shard_size, number + blocks) as writer,
+    ):
+        cpus = int(ray.cluster_resources().get("CPU", 1))
+        actors = min(job.workers or cpus, cpus, blocks)
+        for block, outcomes in _blocks_done(job, _in_blocks(job, tasks, number), actors):
+            for task, outcome in zip(block.tasks, outcomes, strict=True):
+                settled = settle(task, outcome)
+                if settled.record is not None:
+                    writer.add(settled.record)
+                yield task, settled
+
+
+def _in_blocks(job: Job, tasks: Iterator[Task], number: int) -> Iterator[_Block]:
+    run = secrets.token_hex(4)
+    while some := list(islice(tasks, job.shard_size)):
+        yield _Block(shard_path(job.out, number, run), some)
+        number += 1
+
+
+def _blocks_done(
+    job: Job, blocks: Iterator[_Block], actors: int
+) -> Iterator[tuple[_Block, _Outcomes]]:
+    """Give each block with its outcomes, as soon as its shard is written."""
+    import ray
+    from ray.data import ActorPoolStrategy
+
+    while wave := [{"block": pickle.dumps(block)} for block in islice(blocks, _BLOCKS_A_WAVE)]:
+        dataset = ray.data.from_items(wave, override_num_blocks=len(wave)).map_batches(
+            _BlockMaker,
+            batch_size=1,
+            compute=ActorPoolStrategy(size=actors),
+            fn_constructor_args=(job,),
+            num_cpus=1,
+        )
+        try:
+            for row in dataset.iter_rows():
+                yield pickle.loads(row["done"])
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, VsamError):
+                raise error.cause from error
+            raise
+
+
+@contextmanager
+def _cluster(workers: int | None) -> Iterator[None]:
+    """Connect to a cluster, or start one on this machine, unless the caller has done so."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    # Nothing is sent anywhere, and what no user can change is not told.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    address = os.environ.get("RAY_ADDRESS")
+    here: dict[str, Any] = {"address": "local", "num_cpus": workers, "include_dashboard": False}
+    terminate = signal.getsignal(signal.SIGTERM)
+    try:
+        if address:
+            _check_that_somebody_listens(address)
+        with _stderr_closed():  # its C++ side says how much it will say
+            ray.init(
+                **({"address": address} if address else here),
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except (OSError, RuntimeError, ValueError) as error:
+        said = (str(error) or repr(error)).splitlines()[0].rstrip(".")
+        raise VsamError(
+            f"Could not connect to the Ray cluster {address or 'on this machine'}: {said}. "
+            "Check RAY_ADDRESS, or unset it to use this machine alone."
+        ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminate)  # Ray puts its own there
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_that_somebody_listens(address: str) -> None:
+    """Fail at once where Ray itself would try for five minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "//" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=20).close()
+
+
+@contextmanager
+def _stderr_closed() -> Iterator[None]:
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
