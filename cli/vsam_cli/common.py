@@ -164,10 +164,19 @@ Version = Annotated[
 """The option that every command has."""
 
 
-def tell_unreadable(unreadable: list[tuple[str, str]], shown: int = 10) -> None:
-    """List unreadable photos with their reasons on stderr, the first few of many."""
+def tell_unreadable(
+    unreadable: list[tuple[str, str]], shown: int = 10, *, all_are_in: str = ""
+) -> None:
+    """List unreadable photos with their reasons on stderr, the first few of many.
+
+    Args:
+        unreadable: Ids and reasons.
+        shown: How many are listed.
+        all_are_in: Where all of them can be seen, if more are not listed.
+    """
     log = logging.getLogger("vsam")
     for id_, reason in unreadable[:shown]:
         log.warning("unreadable: %r: %s", id_, reason)
     if len(unreadable) > shown:
-        log.warning("… and %d more.", len(unreadable) - shown)
+        where = f": {all_are_in}" if all_are_in else ""
+        log.warning("… and %d more%s.", len(unreadable) - shown, where)

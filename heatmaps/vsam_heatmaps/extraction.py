@@ -147,6 +147,12 @@ def extract(
     Raises:
         VsamError: If an input is missing or empty, the folder holds something else or shards made
             with other options, is being written by another run, or can't be written.
+
+    >>> report = extract([Path("photos")], Path("shards"))
+    >>> report.photos, report.counts["ok"], report.unreadable
+    (4, 4, [])
+    >>> extract([Path("photos")], Path("shards")).unchanged
+    4
     """
     options = options or ExtractOptions()
     photos = list_photos(inputs, root=root)

@@ -49,6 +49,16 @@ class PoseEstimator(Protocol):
     """Finds people in a photo. Used as a context manager; one instance per process or thread.
 
     An estimator may inherit from it, or just have the same methods.
+
+    >>> from pathlib import Path
+    >>> from vsam_heatmaps import LANDMARKS, MediaPipePoseEstimator, read_photo
+    >>> with MediaPipePoseEstimator() as estimator:
+    ...     poses = estimator.estimate(read_photo(Path("photos/00000.jpg")))
+    >>> len(poses), poses.keypoints.shape
+    (1, (1, 33, 4))
+    >>> x, y, visibility, presence = poses.keypoints[0, LANDMARKS.index("nose")]
+    >>> bool(0.3 < x < 0.7 and 0 < y < 0.3 and visibility > 0.9)
+    True
     """
 
     name: str

@@ -66,6 +66,16 @@ def render_heatmaps(
 
     Returns:
         (C, side, side) uint8, 255 = 1.0. Joints outside the photo, invisible or NaN add nothing.
+
+    >>> keypoints = np.full((33, 4), np.nan, np.float32)
+    >>> keypoints[0] = 0.25, 0.5, 1, 1  # the nose: a quarter from the left, halfway down
+    >>> maps = render_heatmaps(keypoints, RenderOptions(side=56))
+    >>> maps.shape, maps.dtype
+    ((7, 56, 56), dtype('uint8'))
+    >>> [int(peak) for peak in maps.max(axis=(1, 2))]  # of head, shoulders, elbows …
+    [247, 0, 0, 0, 0, 0, 0]
+    >>> divmod(int(maps[0].argmax()), 56)  # row and column of the head's peak
+    (27, 13)
     """
     options = options or RenderOptions()
     x, y, visibility = (keypoints[:, column].astype(np.float64) for column in range(3))

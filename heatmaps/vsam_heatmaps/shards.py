@@ -199,6 +199,17 @@ class Shards:
     Raises:
         VsamError: If it is no folder of shards, or a shard is damaged, of another format version,
             or made with other options than the rest.
+
+    >>> from vsam_heatmaps import extract
+    >>> report = extract([Path("photos")], Path("shards"))
+    >>> shards = Shards("shards")
+    >>> len(shards), shards.counts()
+    (4, {'ok': 4, 'no_pose': 0, 'unreadable': 0})
+    >>> record = shards["00000.jpg"]
+    >>> record.size, record.heatmaps.shape, record.keypoints.shape
+    ((384, 512), (7, 56, 56), (33, 4))
+    >>> shards.regions("00000.jpg", ["head", "torso"]).shape
+    (2, 56, 56)
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

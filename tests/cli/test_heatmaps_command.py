@@ -265,3 +265,43 @@ run()
     expected = "error: This needs torch. Install it with: pip install 'vsam[train]'.\n"
     assert done.stderr == expected
     assert list(tmp_path.iterdir()) == []
+
+
+class TestList:
+    @pytest.fixture(scope="class")
+    def mixed(self, mannequins, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("mixed")
+        photos = folder / "photos"
+        photos.mkdir()
+        shutil.copy(mannequins / "photos" / "00000.jpg", photos / "a\tb\n.jpg")
+        Image.new("RGB", (30, 40), "teal").save(photos / "wall.png")
+        for number in range(12):
+            (photos / f"x{number:02d}.jpg").write_bytes(b"no photo")
+        return photos, folder / "out"
+
+    def test_all_that_could_not_be_read_can_be_listed(self, run_command, mixed):
+        photos, out = mixed
+        done = run_command(NAME, "extract", photos, "--out", out)
+        assert done.returncode == 3
+        told = done.stderr.splitlines()
+        assert sum(line.startswith("unreadable: 'x") for line in told) == 10
+        command = f"vsam-heatmaps list {out} --status unreadable"
+        assert f"… and 2 more: {command}." in told
+        listed = run_command(*command.split())
+        assert listed.returncode == 0
+        lines = [line.split("\t") for line in listed.stdout.splitlines()]
+        reason = "it is not an image, or its header is damaged"
+        assert [line[:2] for line in lines] == [[f"x{n:02d}.jpg", "unreadable"] for n in range(12)]
+        assert all(line[2] for line in lines), reason
+        everything = run_command(NAME, "list", out).stdout.splitlines()
+        assert everything[0] == "a\\tb\\n.jpg\tok\t"
+        assert everything[1] == "wall.png\tno_pose\t"
+        assert len(everything) == 14
+        found = run_command(NAME, "list", out, "--status", "ok", "--json").stdout
+        assert json.loads(found) == {"image": "a\tb\n.jpg", "status": "ok", "reason": ""}
+
+    def test_refusals(self, run_command, tmp_path):
+        done = run_command(NAME, "list", tmp_path)
+        assert done.returncode == 1
+        assert "to be a folder of shards" in one_line(done)
+        assert run_command(NAME, "list", tmp_path, "--status", "broken").returncode == 2

@@ -426,6 +426,50 @@ def is_spawned_worker(pid: int) -> bool:
         return False
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a disk of 48 KiB; give its folder."""
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("only root may mount a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting is not allowed here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_ends_it_in_one_line_and_more_space_lets_it_go_on(
+    mannequins, shards, small_disk, run_command
+):
+    out = small_disk / "out"
+    command = ("vsam-heatmaps", "extract", mannequins / "photos", "--out", out, "--shard-size", 4)
+    full = run_command(*command)
+    assert full.returncode == 1
+    assert full.stdout == ""
+    [line] = [line for line in full.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: Could not write {out}/shard-00000")
+    assert line.endswith(
+        "No space left on device. Free some space or name another folder, then "
+        "run the command again."
+    )
+    kept = len(Shards(out))
+    assert 4 <= kept < 24
+    assert not list(out.glob(".*.tmp"))
+    again = run_command(*command)  # still full
+    assert again.returncode == 1
+    assert len(Shards(out)) == kept
+    subprocess.run(["mount", "-o", "remount,size=10m", str(small_disk)], check=True)
+    done = run_command(*command)
+    assert done.returncode == 0, done.stderr
+    assert f"; {kept} were there already." in done.stdout
+    found, whole = Shards(out), Shards(shards)
+    assert found.ids == whole.ids
+    for record in found:
+        assert plain(record) == plain(whole[record.id])
+
+
 def test_a_script_can_use_it(tmp_path, mannequins):
     """Used as a library from a script: workers start, and end with it."""
     photos = copy_photos(mannequins, tmp_path / "photos", 1)

@@ -217,3 +217,39 @@ def test_regions_that_do_not_exist_or_cannot_be_composed_are_refused():
         compose_regions(maps, tuple(PART_INDICES), ["full", "sleeves"])
     with pytest.raises(VsamError, match=r"'left_wrist' can't be made .* with other --channels\.$"):
         compose_regions(maps, tuple(PART_INDICES), ["left_wrist"])
+
+
+def mmpose_unbiased(x: float, y: float, side: int, sigma: float) -> np.ndarray:
+    """Render one joint as mmpose's `generate_unbiased_gaussian_heatmaps` does, 0..1.
+
+    mmpose counts pixels from the centre of the first one, σ in pixels.
+    """
+    columns = np.arange(0, side, 1, np.float64)
+    rows = columns[:, None]
+    mu_x, mu_y = x * side - 0.5, y * side - 0.5
+    return np.exp(-((columns - mu_x) ** 2 + (rows - mu_y) ** 2) / (2 * (sigma * side) ** 2))
+
+
+@pytest.mark.parametrize("side", [56, 37])
+@pytest.mark.parametrize("sigma", [0.05, 0.031, 0.12])
+def test_maps_equal_mmposes_unbiased_formula_and_torchs_normal_distribution(side, sigma):
+    """Two other libraries' formulas; 3σ is no whole number of pixels in any of these cases."""
+    torch = pytest.importorskip("torch")
+    centres = (torch.arange(side, dtype=torch.float64) + 0.5) / side
+    offsets = [0.0, 0.3 / side, 0.5, *((side // 2 + step / 8) / side for step in range(9)), 1.0]
+    for x in offsets:
+        for y in (offsets[0], offsets[5], offsets[-1]):
+            keypoints = keypoints_at({0: (x, y)})
+            # The point as it is after rounding to float32, as the renderer gets it.
+            x32, y32 = map(float, keypoints[0, :2])
+            pixels = render_heatmaps(keypoints, RenderOptions(side, sigma))[0] / 255
+            density = [
+                torch.distributions.Normal(torch.tensor(at, dtype=torch.float64), sigma)
+                for at in (x32, y32)
+            ]
+            along_x, along_y = ((d.log_prob(centres) - d.log_prob(d.mean)).exp() for d in density)
+            for other in (
+                mmpose_unbiased(x32, y32, side, sigma),
+                torch.outer(along_y, along_x).numpy(),
+            ):
+                assert np.abs(pixels - other).max() <= 0.5 / 255 + 1e-9

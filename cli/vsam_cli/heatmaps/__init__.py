@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..common import EXIT_CODES, Version, make_app, run_app
 from .extract import extract
 from .inspect import inspect
+from .list import list_records
 from .view import view
 
 app = make_app(f"Find poses in photos and store them as heatmaps. {EXIT_CODES}")
@@ -19,6 +20,7 @@ def main(
 
 for _command in (extract, inspect, view):
     app.command()(_command)
+app.command("list")(list_records)
 
 
 def run() -> None:

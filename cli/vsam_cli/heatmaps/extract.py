@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -163,7 +164,8 @@ def extract(
         engine=engine.value,
     )
     report = run_extract(photos, out, root=root, options=options, progress=True)
-    tell_unreadable(report.unreadable)
+    all_of_them = f"vsam-heatmaps list {shlex.quote(str(out))} --status unreadable"
+    tell_unreadable(report.unreadable, all_are_in=all_of_them)
     counts = ", ".join(f"{count} {name}" for name, count in report.counts.items())
     typer.echo(f"{report.photos} photos: {counts}; {report.unchanged} were there already.")
     if report.renamed:

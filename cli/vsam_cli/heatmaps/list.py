@@ -1,0 +1,46 @@
+"""`vsam-heatmaps list`."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class StatusName(StrEnum):
+    """What became of a photo."""
+
+    ok = "ok"
+    no_pose = "no_pose"
+    unreadable = "unreadable"
+
+
+def list_records(
+    shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
+    status: Annotated[StatusName | None, typer.Option(help="Only photos of this status.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line instead of a table.")
+    ] = False,
+) -> None:
+    """Print each photo's id, status and, if it is unreadable, the reason; tabs between them."""
+    from vsam_heatmaps.shards import Shards, Status
+
+    opened = Shards(shards)
+    for id_ in opened.ids:
+        found = opened.status(id_)
+        name = found.name.lower()
+        if status not in (None, name):
+            continue
+        # A reason is in the record, which is read for the few that have one.
+        reason = opened[id_].reason if found is Status.UNREADABLE else ""
+        if as_json:
+            typer.echo(json.dumps({"image": id_, "status": name, "reason": reason}))
+        else:
+            typer.echo("\t".join((id_.translate(_ESCAPED), name, reason.translate(_ESCAPED))))
+
+
+# So that a line is a photo, whatever its name: file names may hold tabs and line ends.
+_ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
