@@ -28,7 +28,13 @@ EXIT_CODES = (
 # Packages that only one stage needs, and the extra that installs them.
 _EXTRA_OF = dict.fromkeys(
     ("accelerate", "safetensors", "tensorboard", "torch", "torchmetrics", "torchvision"), "train"
-) | {"mediapipe": "extract", "flatbuffers": "extract", "openvino": "fast", "jinja2": "all"}
+) | {
+    "mediapipe": "extract",
+    "flatbuffers": "extract",
+    "openvino": "fast",
+    "pyarrow": "arrow",
+    "jinja2": "all",
+}
 
 
 def make_app(about: str, **options: Any) -> typer.Typer:

@@ -28,6 +28,9 @@ class NameBlock:
     def __len__(self) -> int:
         return len(self._ends)
 
+    def __iter__(self) -> Iterator[bytes]:
+        return (self[position] for position in range(len(self)))
+
     def __getitem__(self, position: int) -> bytes:
         start = self._ends[position - 1] if position else 0
         return bytes(self._block[start : self._ends[position]])
