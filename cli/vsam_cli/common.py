@@ -137,10 +137,12 @@ Version = Annotated[
 """The option that every command has."""
 
 
-def tell_unreadable(unreadable: list[tuple[str, str]], shown: int = 10) -> None:
+def tell_unreadable(
+    unreadable: list[tuple[str, str]], what: str = "unreadable", shown: int = 10
+) -> None:
     """List unreadable photos with their reasons on stderr, the first few of many."""
     log = logging.getLogger("vsam")
     for id_, reason in unreadable[:shown]:
-        log.warning("unreadable: %r: %s", id_, reason)
+        log.warning("%s: %r: %s", what, id_, reason)
     if len(unreadable) > shown:
         log.warning("… and %d more.", len(unreadable) - shown)

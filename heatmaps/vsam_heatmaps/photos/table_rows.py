@@ -108,8 +108,8 @@ class _Rows:
             self._decode()
 
     def _begin(self, group: int) -> None:
-        # All columns together, which are hardly more than the photos: what pyarrow tells of a single
-        # column of a damaged file may end the process.
+        # All columns together, which are hardly more than the photos: to be asked for a single one
+        # of a damaged file may end the process inside pyarrow.
         metadata = self._file.metadata.row_group(group)
         fitting = _BATCH_BYTES * metadata.num_rows // max(1, metadata.total_byte_size)
         least, most = _BATCH_ROWS
