@@ -42,6 +42,7 @@ _EXTRA_OF = dict.fromkeys(
     "flatbuffers": "extract",
     "openvino": "fast",
     "ray": "ray",
+    "pyarrow": "arrow",
     "jinja2": "all",
 }
 
@@ -165,18 +166,23 @@ Version = Annotated[
 
 
 def tell_unreadable(
-    unreadable: list[tuple[str, str]], shown: int = 10, *, all_are_in: str = ""
+    unreadable: list[tuple[str, str]],
+    what: str = "unreadable",
+    *,
+    shown: int = 10,
+    all_are_in: str = "",
 ) -> None:
     """List unreadable photos with their reasons on stderr, the first few of many.
 
     Args:
         unreadable: Ids and reasons.
+        what: What they are.
         shown: How many are listed.
         all_are_in: Where all of them can be seen, if more are not listed.
     """
     log = logging.getLogger("vsam")
     for id_, reason in unreadable[:shown]:
-        log.warning("unreadable: %r: %s", id_, reason)
+        log.warning("%s: %r: %s", what, id_, reason)
     if len(unreadable) > shown:
         where = f": {all_are_in}" if all_are_in else ""
         log.warning("… and %d more%s.", len(unreadable) - shown, where)

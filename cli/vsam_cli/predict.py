@@ -1,4 +1,4 @@
-"""`vsam-predict`: a folder of photos to categories, attributes and attention pictures."""
+"""`vsam-predict`: photos to categories, attributes and attention pictures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class Format(StrEnum):
 def predict(
     photos: Annotated[
         list[Path],
-        typer.Argument(metavar="FOLDER", help="Folders (with sub-folders) and photo files."),
+        typer.Argument(
+            metavar="PHOTOS…",
+            help="Folders (with sub-folders), photos, .tar and .parquet files, .txt lists.",
+        ),
     ],
     model: Annotated[Path, typer.Option(help="Run folder of vsam-train.")],
     out: Annotated[str, typer.Option(help="File for the predictions; - is standard output.")],
@@ -55,6 +58,9 @@ def predict(
     root: Annotated[
         Path | None, typer.Option(help="Folder that ids are relative to. Default: the one given.")
     ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="Column of Parquet files that holds the photos.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Photos in one forward pass.")] = 32,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode photos.")] = 4,
     max_pixels: Annotated[
@@ -64,7 +70,7 @@ def predict(
     precision: Annotated[Precision, typer.Option()] = Precision.fp32,
     version: Version = False,
 ) -> None:
-    """Tag every photo of a folder, in sorted order."""
+    """Tag photos, in the order of their ids; those in .tar and .parquet files as they lie there."""
     from vsam_heatmaps.atomic import prepare_output_folder
     from vsam_heatmaps.photos import list_photos
     from vsam_heatmaps.progress import track
@@ -74,7 +80,7 @@ def predict(
             f"Expected --attention to lie outside the photos, but {attention} is inside: the "
             "pictures would be tagged as photos the next time."
         )
-    listed = list_photos(photos, root=root)
+    listed = list_photos(photos, root=root, image_column=image_column)
 
     from vsam import prediction_files
     from vsam.predictor import Predictor
@@ -93,7 +99,7 @@ def predict(
         else:
             write = prediction_files.jsonl_writer(file)
         for tagged in predictor.predict_files(
-            listed,
+            listed.reading_order,
             batch_size=batch_size,
             workers=workers,
             max_pixels=max_pixels,

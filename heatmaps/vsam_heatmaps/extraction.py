@@ -128,6 +128,7 @@ def extract(
     out: Path,
     *,
     root: Path | None = None,
+    image_column: str | None = None,
     options: ExtractOptions | None = None,
     progress: bool = False,
 ) -> ExtractReport:
@@ -138,9 +139,10 @@ def extract(
     renamed keeps its record: it is known by its contents.
 
     Args:
-        inputs: Folders (searched recursively) and files.
+        inputs: Folders (searched recursively), photos, tar and Parquet files, lists (.txt).
         out: Folder for the shards.
         root: Folder that ids are relative to; see `list_photos`.
+        image_column: Column with the photos in Parquet files; see `list_photos`.
         options: See `ExtractOptions`.
         progress: Show progress on stderr.
 
@@ -155,7 +157,7 @@ def extract(
     4
     """
     options = options or ExtractOptions()
-    photos = list_photos(inputs, root=root)
+    photos = list_photos(inputs, root=root, image_column=image_column)
     prepare_output_folder(out, ours=PATTERN, purpose="shards")
     with lock_folder(out):
         for stale in out.glob(".shard-*.tmp"):
@@ -215,7 +217,7 @@ def _extract(photos: Photos, out: Path, options: ExtractOptions, progress: bool)
     run = _run_locally
     if options.engine == "ray":
         from .ray_engine import run_on_ray as run
-    tasks = map(earlier.task, photos)
+    tasks = map(earlier.task, photos.reading_order)
     with track(len(photos), "poses", shown=progress) as bar:
         for task, settled in run(job, tasks, len(photos), settle):
             report.add(task.photo, settled)

@@ -28,6 +28,9 @@ class NameBlock:
     def __len__(self) -> int:
         return len(self._ends)
 
+    def __iter__(self) -> Iterator[bytes]:
+        return (self[position] for position in range(len(self)))
+
     def __getitem__(self, position: int) -> bytes:
         start = self._ends[position - 1] if position else 0
         return bytes(self._block[start : self._ends[position]])
@@ -83,6 +86,10 @@ class Names(Sequence[str]):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.find(name) is not None
+
+    def count_missing(self, other: Names) -> int:
+        """Count the names that `other` doesn't hold."""
+        return sum(1 for _ in self.missing_from(other))
 
     def missing_from(self, other: Names) -> Iterator[int]:
         """Give the positions of the names that `other` doesn't hold, in order."""

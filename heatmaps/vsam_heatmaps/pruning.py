@@ -26,7 +26,7 @@ def prune(folder: Path, keep: Names) -> int:
         VsamError: If a shard is damaged or can't be written.
     """
     shards = Shards(folder)
-    removed = sum(1 for _ in shards.ids.missing_from(keep))
+    removed = shards.ids.count_missing(keep)
     # The oldest first: if this is interrupted, no record that a later one replaced comes to light.
     for number, file in enumerate(shards.files):
         rows = shards.rows_in(number)

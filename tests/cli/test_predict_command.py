@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pyarrow import table
+from pyarrow.parquet import write_table
 from safetensors.torch import load_file, save_file
 from tiny import call, command, environment, the_error
 
@@ -198,6 +201,63 @@ def test_files_and_a_root_give_the_ids_asked_for(predict, album, tmp_path):
     assert [entry["image"] for entry in entries(tmp_path / "p")] == sorted(
         Path(name).name for name in ODD[1:3]
     )
+
+
+def test_photos_in_tar_files_and_tables_are_tagged_like_files(predict, album, tmp_path):
+    packed, rows = tmp_path / "photos.tar", tmp_path / "rows.parquet"
+    with tarfile.open(packed, "w") as archive:
+        for name in [*ODD[::-1], "broken.jpg", "notes.txt"]:
+            archive.add(album / name, name)
+    photos = [(album / name).read_bytes() for name in ODD]
+    write_table(table({"front": photos, "back": photos[::-1], "id": ODD}), rows)
+    code, *_ = predict(album, "--out", tmp_path / "files", "--attention", tmp_path / "seen")
+    assert code == 3
+    wanted = {entry["image"]: entry for entry in entries(tmp_path / "files")}
+
+    pictures = tmp_path / "pictures"
+    assert predict(packed, "--out", tmp_path / "p", "--attention", pictures)[0] == 3
+    found = entries(tmp_path / "p")
+    assert [entry["image"] for entry in found] == [*ODD[::-1], "broken.jpg"]
+    for entry in found:
+        assert_alike(entry, wanted[entry["image"]])
+    for name in ODD:
+        one, other = (
+            np.asarray(Image.open(folder / f"{name}.attention.jpg"), float)
+            for folder in (pictures, tmp_path / "seen")
+        )
+        assert np.abs(one - other).mean() < 1
+    assert len([path for path in pictures.rglob("*") if path.is_file()]) == len(ODD)
+
+    code, _, stderr = predict(rows, "--out", tmp_path / "q")
+    assert code == 1
+    assert "it has front, back. Name one with --image-column." in the_error(stderr)
+    assert predict(rows, "--out", tmp_path / "q", "--image-column", "front")[0] == 0
+    found = entries(tmp_path / "q")
+    assert [entry["image"] for entry in found] == ODD
+    for entry in found:
+        assert_alike(entry, wanted[entry["image"]])
+
+
+def test_a_name_in_a_tar_file_leads_nowhere(predict, album, tmp_path):
+    packed = tmp_path / "photos.tar"
+    with tarfile.open(packed, "w") as archive:
+        archive.add(album / ODD[0], "../up.png")
+    options = ("--out", tmp_path / "p", "--attention", tmp_path / "in" / "pictures")
+    code, _, stderr = predict(packed, *options)
+    assert code == 1
+    assert "relative names without `..`, but got '../up.png'" in the_error(stderr)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos.tar"]
+
+
+def assert_alike(entry: dict, other: dict) -> None:
+    """Check that two predictions are equal but for how batches were summed up."""
+    assert entry.keys() == other.keys()
+    assert (entry["image"], entry.get("error")) == (other["image"], other.get("error"))
+    scores, others = (
+        {label["label"]: label["score"] for label in one.get("categories", [])}
+        for one in (entry, other)
+    )
+    assert scores == pytest.approx(others, abs=1e-5)
 
 
 def test_large_photos_count_as_unreadable(predict, tiny_data, tmp_path):

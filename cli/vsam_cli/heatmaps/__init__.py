@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..common import EXIT_CODES, Version, make_app, run_app
+from .export import export
 from .extract import extract
 from .inspect import inspect
 from .list import list_records
@@ -18,7 +19,7 @@ def main(
     """Keep `extract` a sub-command, and hold the options of all of them."""
 
 
-for _command in (extract, inspect, view):
+for _command in (extract, inspect, view, export):
     app.command()(_command)
 app.command("list")(list_records)
 

@@ -67,7 +67,11 @@ class OnError(StrEnum):
 
 def extract(
     photos: Annotated[
-        list[Path], typer.Argument(metavar="PHOTOS…", help="Folders (with sub-folders) and files.")
+        list[Path],
+        typer.Argument(
+            metavar="PHOTOS…",
+            help="Folders (with sub-folders), photos, .tar and .parquet files, lists (.txt).",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the shards.")],
     root: Annotated[
@@ -75,6 +79,9 @@ def extract(
         typer.Option(
             help="Folder that ids are relative to. Default: each folder given; for a file, its own."
         ),
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="Column of Parquet files that holds the photos.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes. Default: one for each core.")
@@ -163,7 +170,9 @@ def extract(
         prune=prune,
         engine=engine.value,
     )
-    report = run_extract(photos, out, root=root, options=options, progress=True)
+    report = run_extract(
+        photos, out, root=root, image_column=image_column, options=options, progress=True
+    )
     all_of_them = f"vsam-heatmaps list {shlex.quote(str(out))} --status unreadable"
     tell_unreadable(report.unreadable, all_are_in=all_of_them)
     counts = ", ".join(f"{count} {name}" for name, count in report.counts.items())
