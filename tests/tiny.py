@@ -53,7 +53,7 @@ def record(id_: str, points: np.ndarray | None, info: ShardInfo | None = None) -
         status=Status.NO_POSE if points is None else Status.OK,
         heatmaps=maps,
         channels=info.channels,
-        keypoints=no_keypoints() if points is None else points,
+        keypoints=no_keypoints(info.landmarks) if points is None else points,
         size=(40, 48),
         sha256=bytes(32),
     )

@@ -71,7 +71,7 @@ def train(
         str | None,
         typer.Option(
             help="Body region that supervises the attention: full, upper, lower, torso, a part, "
-            "or by-category. [default: by-category]"
+            "or by-category; garment or its part for garment landmarks. [default: by-category]"
         ),
     ] = None,
     pose_weight: Annotated[

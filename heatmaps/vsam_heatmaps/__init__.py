@@ -11,6 +11,7 @@ _HOME = {
     "LANDMARKS": "landmarks",
     "PARTS": "landmarks",
     "REGIONS": "landmarks",
+    "KeypointFile": "keypoint_files",
     "MediaPipePoseEstimator": "mediapipe_backend",
     "OpenVinoPoseEstimator": "openvino_backend",
     "PoseEstimator": "poses",
@@ -23,6 +24,7 @@ _HOME = {
     "compose_regions": "rendering",
     "extract": "extraction",
     "list_photos": "photos",
+    "open_keypoints": "keypoint_files",
     "read_photo": "images",
     "render_heatmaps": "rendering",
 }
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from .errors import VsamError as VsamError
     from .extraction import extract as extract
     from .images import read_photo as read_photo
+    from .keypoint_files import KeypointFile as KeypointFile
+    from .keypoint_files import open_keypoints as open_keypoints
     from .landmarks import LANDMARKS as LANDMARKS
     from .landmarks import PARTS as PARTS
     from .landmarks import REGIONS as REGIONS

@@ -6,6 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 
 from .errors import VsamError, expected
+from .keypoint_files import KeypointFile
 from .pose_model import PoseModel
 from .poses import PoseEstimator
 
@@ -59,6 +60,19 @@ class Engine:
             precision=self.precision,
             crops=self.crops,
         )
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A keypoint file in the place of an engine: poses are looked up, no network runs.
+
+    Attributes:
+        file: The keypoints.
+        min_confidence: People with a lower score are left out.
+    """
+
+    file: KeypointFile
+    min_confidence: float
 
 
 def choose_engine(

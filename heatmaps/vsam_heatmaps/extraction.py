@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .atomic import prepare_output_folder
-from .engines import PEOPLE, Engine, choose_engine
+from .engines import PEOPLE, Engine, Lookup, choose_engine
 from .errors import VsamError, expected, explain_os_error
 from .images import MAX_PIXELS
 from .job import Job, Settle, Settlements
+from .keypoint_files import open_keypoints
 from .photos import Photo, Photos, list_photos
 from .pose_model import find_pose_model
 from .progress import track
@@ -29,6 +30,9 @@ from .shards import PATTERN, ShardInfo, Shards, Status, differences
 from .worker_pool import WorkerPool
 from .workers import Outcome, Task, Work, Written
 
+# Options that say how networks find poses, and their defaults.
+_OF_NETWORKS = {"pose_model": None, "pose_engine": "auto", "precision": "auto", "crops": None}
+
 RUN_ENGINES = ("local", "ray")
 """Where an extraction runs: on this machine, or on a Ray cluster."""
 
@@ -39,13 +43,16 @@ class ExtractOptions:
 
     Attributes:
         render: How keypoints become maps.
+        keypoints: A file or folder of keypoints, see `open_keypoints`: no network runs then. Which
+            landmarks are rendered follows from it.
         pose_model: A `.task` bundle; the default is MediaPipe's official full model.
         pose_engine: What runs the networks, see `choose_engine`.
         precision: Arithmetic of the networks, see `choose_engine`.
         crops: Whether people of whom only a part shows are looked for, see `choose_engine`.
         people: `main`: maps show the main person; `all`: everybody that was found. Keypoints are
             the main person's, see `main_person_first`.
-        min_confidence: Least confidence, 0..1, at which a person is reported.
+        min_confidence: Least confidence, 0..1, at which a person is reported; by default 0.5, of
+            the people of a keypoint file 0.
         max_pixels: Photos with more pixels count as unreadable.
         max_seconds: A photo that keeps a worker busy for longer is tried once more, alone, and
             then counts as unreadable.
@@ -58,12 +65,13 @@ class ExtractOptions:
     """
 
     render: RenderOptions = field(default_factory=RenderOptions)
+    keypoints: Path | None = None
     pose_model: Path | None = None
     pose_engine: str = "auto"
     precision: str = "auto"
     crops: bool | None = None
     people: str = "main"
-    min_confidence: float = 0.5
+    min_confidence: float | None = None
     max_pixels: int = MAX_PIXELS
     max_seconds: float = 60.0
     shard_size: int = 512
@@ -76,8 +84,11 @@ class ExtractOptions:
     def __post_init__(self) -> None:
         if self.people not in PEOPLE:
             raise expected("people", f"one of {', '.join(PEOPLE)}", repr(self.people))
-        if not 0 <= self.min_confidence <= 1:
+        if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
             raise expected("min_confidence", "from 0 to 1", self.min_confidence)
+        for name, unset in _OF_NETWORKS.items():
+            if self.keypoints is not None and getattr(self, name) != unset:
+                raise expected(name, "left out with keypoints", getattr(self, name))
         if self.engine not in RUN_ENGINES:
             raise expected("engine", f"one of {', '.join(RUN_ENGINES)}", repr(self.engine))
         if not self.max_seconds > 0:
@@ -190,7 +201,10 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 def _extract(photos: Photos, out: Path, options: ExtractOptions, progress: bool) -> ExtractReport:
     engine = _choose_engine(options)
-    info = shard_info(options, engine)
+    if isinstance(engine, Lookup):
+        engine.file.check_ids(photos.ids)
+        options = replace(options, render=replace(options.render, landmarks=engine.file.landmarks))
+    info = _shard_info(options, engine)
     old = Shards(out) if any(out.glob(PATTERN)) else None
     if old is not None and old.info != info:
         raise VsamError(
@@ -242,29 +256,40 @@ def _run_locally(job: Job, tasks: Iterator[Task], count: int, settle: Settle) ->
             yield task, settled
 
 
-def _choose_engine(options: ExtractOptions) -> Engine:
+def _choose_engine(options: ExtractOptions) -> Engine | Lookup:
+    if options.keypoints is not None:
+        return Lookup(open_keypoints(options.keypoints), options.min_confidence or 0.0)
     return choose_engine(
         options.pose_engine,
         find_pose_model(options.pose_model),
         precision=options.precision,
         crops=options.crops,
-        min_confidence=options.min_confidence,
+        min_confidence=0.5 if options.min_confidence is None else options.min_confidence,
     )
 
 
-def shard_info(options: ExtractOptions, engine: Engine) -> ShardInfo:
+def _shard_info(options: ExtractOptions, engine: Engine | Lookup) -> ShardInfo:
     """Gather what the shards of a run share."""
-    return ShardInfo(
+    common = ShardInfo(
         side=options.render.side,
         sigma=options.render.sigma,
         channels=options.render.channel_names,
         min_visibility=options.render.min_visibility,
+        landmarks=options.render.landmarks,
+        people=options.people,
+        max_pixels=options.max_pixels,
+        min_confidence=engine.min_confidence,
+        backend="",
+        pose_model_sha256="",
+        precision="",
+    )
+    if isinstance(engine, Lookup):
+        return replace(common, backend=engine.file.name, pose_model_sha256=engine.file.sha256)
+    return replace(
+        common,
         backend=engine.name,
+        pose_model_sha256=engine.model.sha256,
         precision=engine.precision,
         crops=engine.crops,
         region_network_sha256=engine.region_network_sha256,
-        people=options.people,
-        pose_model_sha256=engine.model.sha256,
-        min_confidence=options.min_confidence,
-        max_pixels=options.max_pixels,
     )

@@ -1,13 +1,19 @@
-"""Names and groups of the 33 body landmarks that MediaPipe finds.
+"""The two sets of landmarks: 33 of a body, which MediaPipe finds, and eight of a garment.
 
-The order is MediaPipe's (https://ai.google.dev/edge/mediapipe/solutions/vision/pose_landmarker).
-"left" and "right" are the person's own.
+The order of the body's is MediaPipe's
+(https://ai.google.dev/edge/mediapipe/solutions/vision/pose_landmarker); its "left" and "right" are
+the person's own. The garment's are DeepFashion's (Liu et al., CVPR 2016); its "left" and "right"
+are kept as its files have them, which is the picture's left and right on a garment seen from the
+front. `LANDMARKS`, `PARTS` and `REGIONS` are the body's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
+
+from .errors import expected
 
 LANDMARKS: tuple[str, ...] = (
     "nose",
@@ -115,18 +121,96 @@ SKELETON: tuple[tuple[str, str], ...] = (
 """Pairs of landmarks that a drawing joins with a line."""
 
 
-def part_joints(region: str) -> tuple[str, ...]:
-    """List the landmarks of a part or a region.
+@dataclass(frozen=True)
+class LandmarkSet:
+    """Landmarks that are found together, and how maps and drawings group them.
 
-    Args:
-        region: A name in `PARTS` or `REGIONS`.
+    Attributes:
+        name: What a shard records: `body` or `garment`.
+        landmarks: Their names; a keypoint's index in every array is its index here.
+        parts: Disjoint groups that cover all landmarks: the channels of a map, in this order.
+        regions: Larger groups as unions of parts.
+        skeleton: Pairs of landmarks that a drawing joins with a line.
+    """
+
+    name: str
+    landmarks: tuple[str, ...]
+    parts: Mapping[str, tuple[str, ...]]
+    regions: Mapping[str, tuple[str, ...]]
+    skeleton: tuple[tuple[str, str], ...]
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+    def indices(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Look up landmarks by name.
+
+        >>> GARMENT.indices(["left_hem"])
+        (6,)
+        """
+        return tuple(self.landmarks.index(name) for name in names)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of all parts and regions.
+
+        >>> GARMENT.groups
+        ('collar', 'sleeves', 'waistline', 'hem', 'garment')
+        """
+        return (*self.parts, *self.regions)
+
+    def joints_of(self, group: str) -> tuple[str, ...]:
+        """List the landmarks of a part or a region.
+
+        Raises:
+            KeyError: If it is neither.
+
+        >>> BODY.joints_of("torso")
+        ('left_shoulder', 'right_shoulder', 'left_hip', 'right_hip')
+        """
+        if group in self.parts:
+            return self.parts[group]
+        return tuple(joint for part in self.regions[group] for joint in self.parts[part])
+
+
+BODY = LandmarkSet("body", LANDMARKS, PARTS, REGIONS, SKELETON)
+"""A person's body."""
+
+GARMENT = LandmarkSet(
+    name="garment",
+    landmarks=_pair("collar", "sleeve", "waistline", "hem"),
+    parts=MappingProxyType(
+        {
+            "collar": _pair("collar"),
+            "sleeves": _pair("sleeve"),
+            "waistline": _pair("waistline"),
+            "hem": _pair("hem"),
+        }
+    ),
+    regions=MappingProxyType({"garment": ("collar", "sleeves", "waistline", "hem")}),
+    skeleton=(
+        *((f"left_{stem}", f"right_{stem}") for stem in ("collar", "waistline", "hem")),
+        *(
+            (f"{side}_{a}", f"{side}_{b}")
+            for side in ("left", "right")
+            for a, b in (("collar", "sleeve"), ("collar", "waistline"), ("waistline", "hem"))
+        ),
+    ),
+)
+"""DeepFashion's landmarks of one garment: where its collar, sleeves, waistline and hem end."""
+
+LANDMARK_SETS: Mapping[str, LandmarkSet] = MappingProxyType(
+    {one.name: one for one in (BODY, GARMENT)}
+)
+"""All sets by name. No two have a landmark, part or region of one name, or as many landmarks."""
+
+
+def landmark_set(name: str) -> LandmarkSet:
+    """Look up a set by name.
 
     Raises:
-        KeyError: If it is neither.
-
-    >>> part_joints("torso")
-    ('left_shoulder', 'right_shoulder', 'left_hip', 'right_hip')
+        VsamError: If there is none of that name.
     """
-    if region in PARTS:
-        return PARTS[region]
-    return tuple(joint for part in REGIONS[region] for joint in PARTS[part])
+    if name not in LANDMARK_SETS:
+        raise expected("landmarks", f"one of {', '.join(LANDMARK_SETS)}", repr(name))
+    return LANDMARK_SETS[name]

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .atomic import write_bytes
-from .errors import UnreadablePhotoError, VsamError
+from .errors import UnreadablePhotoError, VsamError, expected
 from .images import decode_photo, read_bytes
-from .landmarks import SKELETON, landmark_indices
+from .landmarks import LANDMARK_SETS
 from .shards import Record, Shards, Status
 
 Image = NDArray[np.uint8]
@@ -46,15 +46,23 @@ def heat_overlay(
 def draw_skeleton(
     photo: Image, keypoints: NDArray[np.float32], *, min_visibility: float = 0.5
 ) -> Image:
-    """Draw one person's limbs and joints: their left orange, their right blue.
+    """Draw one person's limbs or one garment's outline: the left orange, the right blue.
 
     Args:
         photo: (H, W, 3) uint8 RGB.
-        keypoints: (33, 4) x, y, visibility, presence; see `Poses`.
+        keypoints: (K, 4) x, y, visibility, presence; see `Poses`. K tells which landmarks they are.
         min_visibility: Joints that are less visible are left out.
+
+    Raises:
+        VsamError: If no set has that many landmarks.
     """
     import cv2
 
+    sets = {(len(one), 4): one for one in LANDMARK_SETS.values()}
+    if keypoints.shape not in sets:
+        shapes = " or ".join(f"{shape} ({one.name})" for shape, one in sets.items())
+        raise expected("keypoints", f"of shape {shapes}", keypoints.shape)
+    landmarks = sets[keypoints.shape]
     canvas = photo.copy()
     height, width = photo.shape[:2]
     shown = np.nan_to_num(keypoints[:, 2]) >= min_visibility
@@ -62,8 +70,8 @@ def draw_skeleton(
     points = np.nan_to_num(keypoints[:, :2] * (width, height) - 0.5)
     points = points.clip(-10 * max(width, height), 10 * max(width, height)).round().astype(int)
     thickness = max(1, round(max(width, height) / 200))
-    for pair in SKELETON:
-        a, b = landmark_indices(pair)
+    for pair in landmarks.skeleton:
+        a, b = landmarks.indices(pair)
         if shown[a] and shown[b]:
             sides = {name.split("_")[0] for name in pair}
             colour = _MIDDLE if len(sides) > 1 else _LEFT if "left" in sides else _RIGHT

@@ -9,8 +9,8 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import VsamError
-from .landmarks import LANDMARKS
+from .errors import expected
+from .landmarks import landmark_set
 
 MAX_PEOPLE = 8
 """How many people are looked at in one photo at most; each costs a run of the landmark network."""
@@ -27,19 +27,24 @@ class Poses:
     """The people found in one photo, the main one first; see `main_person_first`.
 
     Attributes:
-        keypoints: (P, 33, 4) float32 for P people: x, y, visibility, presence of each landmark of
-            `LANDMARKS`. x and y are shares of the photo's width and height after EXIF rotation:
-            (0, 0) is the outer corner of the top-left pixel, (1, 1) that of the bottom-right one.
-            They leave 0..1 where a joint lies outside the photo. Visibility (seen; if the
-            estimator can judge it, also right) and presence (inside the photo) are probabilities.
+        keypoints: (P, K, 4) float32 for P people: x, y, visibility, presence of each of the K
+            landmarks of the set. x and y are shares of the photo's width and height after EXIF
+            rotation: (0, 0) is the outer corner of the top-left pixel, (1, 1) that of the
+            bottom-right one. They leave 0..1 where a joint lies outside the photo. Visibility
+            (seen; if the estimator can judge it, also right) and presence (inside the photo) are
+            probabilities. A landmark that the source does not know has x and y NaN, visibility and
+            presence 0.
+        landmarks: Which landmarks they are, a name in `LANDMARK_SETS`. A "person" of the set
+            `garment` is a garment.
     """
 
     keypoints: NDArray[np.float32]
+    landmarks: str = "body"
 
     def __post_init__(self) -> None:
-        shape = self.keypoints.shape
-        if len(shape) != 3 or shape[1:] != (len(LANDMARKS), 4):
-            raise VsamError(f"Expected `keypoints` to be of shape (P, 33, 4), but got {shape}.")
+        shape, count = self.keypoints.shape, len(landmark_set(self.landmarks))
+        if len(shape) != 3 or shape[1:] != (count, 4):
+            raise expected("keypoints", f"of shape (P, {count}, 4)", shape)
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -86,19 +91,20 @@ class PoseEstimator(Protocol):
         self.close()
 
 
-def no_poses() -> Poses:
-    """Make the result for a photo without people."""
-    return Poses(np.zeros((0, len(LANDMARKS), 4), np.float32))
+def no_poses(landmarks: str = "body") -> Poses:
+    """Make the result for a photo without people, of a set in `LANDMARK_SETS`."""
+    return Poses(np.zeros((0, len(landmark_set(landmarks)), 4), np.float32), landmarks)
 
 
 def main_person_first(poses: Poses, width: int, height: int) -> Poses:
     """Order people by how much of the photo they are: size times centrality.
 
     Size is the area of the box around a person's visible joints, cut to the photo, as a share of
-    it; centrality is exp(−d² / (2 · 0.25²)), with d the distance of the box's centre from the
-    photo's as a share of the diagonal. The most confident one counts one and a half times: of two
-    people side by side it stays the main one. Who lies on a person that comes before them is that
-    person, found twice, and left out.
+    it (nothing where no joint is known); centrality is exp(−d² / (2 · 0.25²)), with d the distance
+    of the box's centre from the photo's as a share of the diagonal. The most confident one counts
+    one and a half times: of two people side by side it stays the main one. Who lies on a person
+    that comes before them, by the joints that are known of both, is that person, found twice, and
+    left out.
 
     Args:
         poses: The most confident first.
@@ -110,13 +116,16 @@ def main_person_first(poses: Poses, width: int, height: int) -> Poses:
     pixels = poses.keypoints[:, :, :2].astype(np.float64) * (width, height)
     kept: list[int] = []
     weights: list[float] = []
+    known: NDArray[np.bool_] = np.isfinite(pixels.sum(axis=2))
     for person, visibility in enumerate(poses.keypoints[:, :, 2]):
-        seen = visibility >= min(0.5, float(visibility.max()))
+        if not known[person].any():
+            kept.append(person)
+            weights.append(0.0)
+            continue
+        seen = known[person] & (visibility >= min(0.5, float(visibility[known[person]].max())))
         points = pixels[person][seen].clip(0, (width, height))
         low, high = points.min(axis=0), points.max(axis=0)
-        apart = [
-            float(np.linalg.norm(pixels[person] - pixels[other], axis=1).mean()) for other in kept
-        ]
+        apart = [_distance(pixels[person], pixels[other]) for other in kept]
         if any(distance < _TWICE * math.hypot(*(high - low)) for distance in apart):
             continue
         away = ((low + high) / 2 - (width / 2, height / 2)) / math.hypot(width, height)
@@ -125,4 +134,11 @@ def main_person_first(poses: Poses, width: int, height: int) -> Poses:
         weights.append(float((high - low).prod()) * centrality)
     weights[0] *= _MOST_CONFIDENT
     order = [kept[index] for index in np.argsort(-np.array(weights), kind="stable")]
-    return Poses(poses.keypoints[order])
+    return Poses(poses.keypoints[order], poses.landmarks)
+
+
+def _distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Average how far joints of two people, (K, 2) each, are apart; infinite if they share none."""
+    apart = np.linalg.norm(a - b, axis=1)
+    apart = apart[np.isfinite(apart)]
+    return float(apart.mean()) if len(apart) else math.inf

@@ -25,6 +25,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from .engines import Engine, Lookup
 from .errors import VsamError
 from .job import Job, Settle, Settlements
 from .pose_model import find_pose_model
@@ -77,13 +78,13 @@ class _BlockMaker:
         return pickle.dumps((block, outcomes))
 
 
-def _here(engine: Any) -> Any:
+def _here(engine: Engine | Lookup) -> Engine | Lookup:
     """Find the pose model on this machine: it must be the one that the main process has.
 
     Raises:
         VsamError: If it is another one.
     """
-    if engine.model.path.exists():
+    if isinstance(engine, Lookup) or engine.model.path.exists():
         return engine
     model = find_pose_model()
     if model.sha256 != engine.model.sha256:

@@ -8,7 +8,7 @@ from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from .atomic import replacing
 from .errors import VsamError, expected
-from .landmarks import LANDMARKS
+from .landmarks import LANDMARK_SETS, landmark_set
 from .names import NameBlock, Names
-from .rendering import CHANNEL_SETS, RenderOptions, compose_regions
+from .rendering import RenderOptions, compose_regions
 from .shard_files import ShardFiles, damage_told, opened
 
 FORMAT = "vsam-heatmaps"
@@ -50,14 +50,15 @@ class ShardInfo:
         sigma: Standard deviation of the Gaussians as a share of the side.
         channels: Name of each channel.
         min_visibility: Joints below were left out.
-        backend: Name of the pose estimator.
-        pose_model_sha256: SHA-256 of the pose model's file.
+        backend: Name of the pose estimator, or of the keypoint file's format.
+        pose_model_sha256: SHA-256 of the pose model's file, or of the keypoint file.
         min_confidence: Least confidence at which the estimator reported a person.
         max_pixels: Photos with more pixels count as unreadable.
         precision: Arithmetic of the estimator's networks.
         crops: Whether people of whom only a part shows were looked for.
         region_network_sha256: SHA-256 of the weights that found them, empty without.
         people: Whom the maps show: `main` or `all`.
+        landmarks: Which landmarks the keypoints are, a name in `LANDMARK_SETS`.
     """
 
     side: int
@@ -72,13 +73,14 @@ class ShardInfo:
     crops: bool = False
     region_network_sha256: str = ""
     people: str = "main"
+    landmarks: str = "body"
 
     @property
     def render_options(self) -> RenderOptions:
         """The options that rendered these maps."""
-        names = {channels: kind for kind, channels in CHANNEL_SETS.items()}
-        kind = names[self.channels]
-        return RenderOptions(self.side, self.sigma, kind, self.min_visibility)
+        parts = RenderOptions(self.side, self.sigma, "parts", self.min_visibility, self.landmarks)
+        kinds = (parts, replace(parts, channels="joints"))
+        return {options.channel_names: options for options in kinds}[self.channels]
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ class Record:
         status: `OK`, `NO_POSE` or `UNREADABLE`.
         heatmaps: (C, H, W) uint8, 255 = 1.0; zeros without a pose.
         channels: Names of the C channels.
-        keypoints: (33, 4) float32: x, y as shares of the upright photo's width and height,
-            visibility, presence; NaN without a pose.
+        keypoints: (K, 4) float32: x, y as shares of the upright photo's width and height,
+            visibility, presence of K landmarks, see `Poses`; NaN without a pose.
         size: Width and height of the upright photo in pixels; (0, 0) if unreadable.
         sha256: Hash of the photo's file; zeros if it could not even be read.
         reason: Why the photo is unreadable, else empty.
@@ -121,7 +123,8 @@ def write_shard(path: Path, info: ShardInfo, records: Sequence[Record]) -> None:
     """Write one shard, atomically.
 
     Raises:
-        VsamError: If the operating system refuses (no space, no permission).
+        VsamError: If maps or keypoints have another shape than `info` says, or the operating
+            system refuses (no space, no permission).
     """
     import h5py
     import hdf5plugin
@@ -129,11 +132,12 @@ def write_shard(path: Path, info: ShardInfo, records: Sequence[Record]) -> None:
     from . import __version__
 
     shape = (len(records), len(info.channels), info.side, info.side)
+    points = (len(landmark_set(info.landmarks)), 4)
     for record in records:
-        if record.heatmaps.shape != shape[1:]:
-            raise expected(
-                f"heatmaps of {record.id}", f"of shape {shape[1:]}", record.heatmaps.shape
-            )
+        for name, rule in (("heatmaps", shape[1:]), ("keypoints", points)):
+            given = getattr(record, name).shape
+            if given != rule:
+                raise expected(f"{name} of {record.id}", f"of shape {rule}", given)
     with replacing(path) as temporary:
         # The file is made in memory: what HDF5 does after a failed write (a full disk) may crash
         # the process, and a plain write fails cleanly. Version 1.10 of HDF5's format is the first
@@ -342,9 +346,9 @@ def differences(a: ShardInfo, b: ShardInfo) -> str:
     )
 
 
-def no_keypoints() -> NDArray[np.float32]:
-    """Make the keypoints of a photo without a pose: (33, 4) NaN."""
-    return np.full((len(LANDMARKS), 4), np.nan, np.float32)
+def no_keypoints(landmarks: str = "body") -> NDArray[np.float32]:
+    """Make the keypoints of a photo without a pose: (K, 4) NaN, of a set in `LANDMARK_SETS`."""
+    return np.full((len(landmark_set(landmarks)), 4), np.nan, np.float32)
 
 
 def _fixed(strings: Sequence[str]) -> NDArray[Any]:
@@ -371,6 +375,10 @@ def _read_index(path: Path) -> tuple[ShardInfo, _Index]:
         shape = (len(ids), len(info.channels), info.side, info.side)
         if file["heatmaps"].shape != shape:
             raise expected(f"heatmaps in {path}", f"of shape {shape}", file["heatmaps"].shape)
+        points = (len(LANDMARK_SETS[info.landmarks]), 4)
+        if file["keypoints"].shape[1:] != points:
+            rule = f"({len(ids)}, {points[0]}, 4), of {info.landmarks} landmarks"
+            raise expected(f"keypoints in {path}", f"of shape {rule}", file["keypoints"].shape)
         index = _Index(ids, file["status"][:], file["sha256"][:])
         if index.statuses.shape != (len(ids),) or index.hashes.shape != (len(ids), 32):
             raise ValueError("its data sets have different lengths")
@@ -394,6 +402,11 @@ def _read_info(path: Path, file: Any) -> ShardInfo:
             version,
             "Use the version of vsam that wrote it, or extract the heatmaps again.",
         )
+    landmarks = str(attrs.get("landmarks", "body"))  # the attribute came with the second set
+    if landmarks not in LANDMARK_SETS:
+        rule = f"one of {', '.join(LANDMARK_SETS)}, which this version of vsam reads"
+        remedy = "Use the version of vsam that wrote it."
+        raise expected(f"landmarks of {path}", rule, repr(landmarks), remedy)
     return ShardInfo(
         side=int(attrs["side"]),
         sigma=float(attrs["sigma"]),
@@ -408,4 +421,5 @@ def _read_info(path: Path, file: Any) -> ShardInfo:
         crops=bool(attrs.get("crops", False)),
         region_network_sha256=str(attrs.get("region_network_sha256", "")),
         people=str(attrs.get("people", "main")),
+        landmarks=landmarks,
     )

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .engines import Engine
+from .engines import Engine, Lookup
 from .errors import UnreadablePhotoError
 from .hashes import HashIndex
-from .images import decode
+from .images import Decoded, decode
 from .photos import Photo
 from .poses import PoseEstimator, Poses
 from .rendering import RenderOptions, render_heatmaps
@@ -29,7 +29,7 @@ class Work:
     """What a worker must know to make records; see `ExtractOptions`.
 
     Attributes:
-        engine: What finds poses.
+        engine: What finds poses, or the file in which they are looked up.
         render: How they become maps.
         people: Whom the maps show.
         max_pixels: Photos with more pixels are unreadable.
@@ -37,7 +37,7 @@ class Work:
             gone.
     """
 
-    engine: Engine
+    engine: Engine | Lookup
     render: RenderOptions
     people: str
     max_pixels: int
@@ -130,10 +130,12 @@ class RecordMaker:
                 return Unchanged()
             if work.moved.find(sha256) is not None:
                 return Moved(sha256)
-            decoded = decode(data, max_pixels=work.max_pixels, least_side=LEAST_SIDE)
+            # Keypoints that are looked up need no pixels, but a photo that is whole.
+            least_side = 1 if isinstance(work.engine, Lookup) else LEAST_SIDE
+            decoded = decode(data, max_pixels=work.max_pixels, least_side=least_side)
             del data
             size = decoded.size
-            poses = self._poses(decoded.image)
+            poses = self._poses(photo, decoded)
         except UnreadablePhotoError as error:
             return unreadable(task, work.render, str(error), sha256, size)
         if not len(poses):
@@ -149,15 +151,18 @@ class RecordMaker:
             people=len(poses),
         )
 
-    def _poses(self, image: NDArray[np.uint8]) -> Poses:
+    def _poses(self, photo: Photo, decoded: Decoded) -> Poses:
+        engine = self._work.engine
+        if isinstance(engine, Lookup):
+            return engine.file.poses(photo.id, decoded.size, min_confidence=engine.min_confidence)
         if self._estimator is None:
             self._around_loading(False)
-            self._estimator = self._work.engine.estimator()
+            self._estimator = engine.estimator()
             # A network that can't run at all must fail here, where no photo is to blame.
             self._estimator.estimate(np.full((256, 256, 3), 127, np.uint8))
             self._around_loading(True)
         try:
-            return self._estimator.estimate(image)
+            return self._estimator.estimate(decoded.image)
         except (RuntimeError, ValueError) as error:
             said = (str(error) or repr(error)).splitlines()[0]
             raise UnreadablePhotoError(f"the pose estimator failed: {said}") from error
@@ -199,4 +204,6 @@ def _empty(
 ) -> Record:
     channels = render.channel_names
     maps = np.zeros((len(channels), render.side, render.side), np.uint8)
-    return Record(photo.id, status, maps, channels, no_keypoints(), size, sha256, reason)
+    return Record(
+        photo.id, status, maps, channels, no_keypoints(render.landmarks), size, sha256, reason
+    )

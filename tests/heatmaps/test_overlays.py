@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vsam_heatmaps import LANDMARKS, Shards, VsamError
+from vsam_heatmaps import (
+    LANDMARKS,
+    Record,
+    RenderOptions,
+    Shards,
+    Status,
+    VsamError,
+    render_heatmaps,
+)
 from vsam_heatmaps.overlays import (
     caption,
     draw_skeleton,
@@ -105,6 +113,41 @@ def test_skeleton_leaves_out_what_is_not_seen():
         np.testing.assert_array_equal(draw_skeleton(photo, keypoints), photo)
     far = draw_skeleton(photo, pose({"left_hip": (0.5, 0.5), "left_knee": (1e9, 0.5)}))
     assert (far != photo).any()
+
+
+def test_a_garment_is_drawn_by_its_outline():
+    photo = np.zeros((601, 601, 3), np.uint8)
+    keypoints = np.full((8, 4), (np.nan, np.nan, 0, 0), np.float32)
+    at = {0: (0.25, 0.25), 1: (0.75, 0.25), 6: (0.25, 0.75), 7: (0.75, 0.75)}  # collar, hem
+    for index, (x, y) in at.items():
+        keypoints[index] = (x, y, 1, 1)
+    picture = draw_skeleton(photo, keypoints)
+    assert picture[150, 300].tolist() == [255, 255, 255]  # from collar to collar
+    assert picture[450, 300].tolist() == [255, 255, 255]  # along the hem
+    assert not picture[300].any()  # no waistline, so nothing joins the two
+    keypoints[4] = (0.25, 0.5, 1, 1)
+    assert draw_skeleton(photo, keypoints)[200, 150].tolist() == [255, 128, 0]
+    # Nothing at the corner, where a landmark that nobody knows would be if it were 0.
+    assert not picture[:100, :100].any()
+
+
+def test_keypoints_of_no_set_are_not_drawn():
+    with pytest.raises(VsamError) as refused:
+        draw_skeleton(np.zeros((9, 9, 3), np.uint8), np.zeros((17, 4), np.float32))
+    assert str(refused.value) == (
+        "Expected `keypoints` to be of shape (33, 4) (body) or (8, 4) (garment), but got (17, 4)."
+    )
+
+
+def test_a_row_for_a_garment():
+    options = RenderOptions(landmarks="garment")
+    keypoints = np.random.default_rng(0).uniform(0.2, 0.8, (8, 4)).astype(np.float32)
+    keypoints[:, 2:] = 1
+    maps = render_heatmaps(keypoints, options)
+    record = Record("x", Status.OK, maps, options.channel_names, keypoints, (60, 80), bytes(32))
+    row = record_row(np.full((80, 60, 3), 90, np.uint8), record, tile=(60, 80))
+    assert row.shape == (100, 60 * 6, 3)  # outline, four parts, all
+    assert len({tile.tobytes() for tile in np.split(row, 6, axis=1)}) == 6
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

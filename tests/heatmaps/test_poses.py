@@ -32,7 +32,9 @@ def order(*people) -> list[int]:
     """Tell which of these people `main_person_first` gives, in which order."""
     ordered = main_person_first(Poses(np.stack(people)), *PHOTO)
     return [
-        next(index for index, one in enumerate(people) if np.array_equal(one, found))
+        next(
+            index for index, one in enumerate(people) if np.array_equal(one, found, equal_nan=True)
+        )
         for found in ordered.keypoints
     ]
 
@@ -57,6 +59,16 @@ class TestPoses:
         assert str(refused.value) == (
             f"Expected `keypoints` to be of shape (P, 33, 4), but got {shape}."
         )
+
+    def test_of_garments(self):
+        keypoints = np.random.default_rng(0).uniform(0, 1, (2, 8, 4)).astype(np.float32)
+        poses = main_person_first(Poses(keypoints, "garment"), *PHOTO)
+        assert (len(poses), poses.landmarks) == (2, "garment")
+        assert no_poses("garment").keypoints.shape == (0, 8, 4)
+        with pytest.raises(VsamError, match=r"to be of shape \(P, 8, 4\), but got \(2, 33, 4\)\.$"):
+            Poses(np.zeros((2, 33, 4), np.float32), "garment")
+        with pytest.raises(VsamError, match=r"`landmarks` to be one of body, garment, but got 'x'"):
+            Poses(keypoints, "x")
 
 
 class TestTheMainPerson:
@@ -113,6 +125,41 @@ class TestTheMainPerson:
     def test_alone_a_person_stays_as_they_are(self):
         alone = Poses(person(0, 0, 10, 10)[None])
         assert main_person_first(alone, *PHOTO) is alone
+
+
+class TestJointsThatNobodyKnows:
+    def without(self, keypoints: np.ndarray, joints) -> np.ndarray:
+        keypoints = keypoints.copy()
+        keypoints[joints] = (math.nan, math.nan, 0, 0)
+        return keypoints
+
+    def test_make_no_box(self):
+        small, large = person(40, 100, 100, 200), person(250, 90, 380, 210)
+        few = self.without(large, slice(2, 20))
+        assert order(small, few) == [1, 0]
+        # The corners of the box are the first two joints: what is left of it is a point.
+        one = self.without(large, [*range(4), *range(5, 33)])
+        assert order(one, small) == [1, 0]
+
+    def test_of_somebody_unsure(self):
+        unsure = self.without(person(100, 50, 200, 250, visibility=0.3), slice(5, 33))
+        assert order(unsure, person(270, 120, 320, 180)) == [0, 1]
+        unsure[:5, 2] = 0  # not even the known joints are seen
+        assert order(unsure, person(270, 120, 320, 180)) == [0, 1]
+
+    def test_two_are_one_by_the_joints_that_are_known_of_both(self):
+        whole = person(100, 50, 180, 200)
+        half = self.without(whole, slice(15, 33))
+        assert len(order(whole, half)) == 1
+        half[:, 0] += 20 / PHOTO[0]  # a tenth of the box are 17 pixels
+        assert len(order(whole, half)) == 2
+        assert len(order(self.without(whole, slice(0, 15)), half)) == 2  # they share none
+
+    def test_a_person_without_any_comes_last(self):
+        nobody = self.without(person(0, 0, 400, 300), slice(None))
+        somebody = person(170, 100, 230, 200)
+        ordered = main_person_first(Poses(np.stack([nobody, somebody])), *PHOTO)
+        np.testing.assert_array_equal(ordered.keypoints, np.stack([somebody, nobody]))
 
 
 class TestThoseFoundTwice:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vsam_heatmaps import LANDMARKS, RenderOptions, VsamError, compose_regions, render_heatmaps
+from vsam_heatmaps.landmarks import LANDMARK_SETS
 
 # MediaPipe's numbering of the landmarks, written down here a second time on purpose.
 PART_INDICES = {
@@ -203,6 +204,10 @@ def test_a_pose_nobody_knows_gives_empty_maps():
         ),
         ({"min_visibility": -0.1}, "Expected `min_visibility` to be from 0 to 1, but got -0.1."),
         ({"min_visibility": 1.1}, "Expected `min_visibility` to be from 0 to 1, but got 1.1."),
+        (
+            {"landmarks": "face"},
+            "Expected `landmarks` to be one of body, garment, but got 'face'.",
+        ),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
@@ -214,7 +219,7 @@ def test_options_out_of_range_are_refused(options, message):
 def test_regions_that_do_not_exist_or_cannot_be_composed_are_refused():
     maps = np.zeros((7, 4, 4), np.uint8)
     with pytest.raises(VsamError, match=r"^Expected `region` to be one of head, .*, full or a "):
-        compose_regions(maps, tuple(PART_INDICES), ["full", "sleeves"])
+        compose_regions(maps, tuple(PART_INDICES), ["full", "ankles"])
     with pytest.raises(VsamError, match=r"'left_wrist' can't be made .* with other --channels\.$"):
         compose_regions(maps, tuple(PART_INDICES), ["left_wrist"])
 
@@ -253,3 +258,90 @@ def test_maps_equal_mmposes_unbiased_formula_and_torchs_normal_distribution(side
                 torch.outer(along_y, along_x).numpy(),
             ):
                 assert np.abs(pixels - other).max() <= 0.5 / 255 + 1e-9
+
+
+# DeepFashion's garment landmarks: two of each part, left before right.
+GARMENT_PARTS = {"collar": (0, 1), "sleeves": (2, 3), "waistline": (4, 5), "hem": (6, 7)}
+
+
+def garment(seed: int = 0) -> np.ndarray:
+    """Make (8, 4) keypoints; the waistline is not known, and the right hem is hidden."""
+    keypoints = np.ones((8, 4), np.float32)
+    keypoints[:, :2] = np.random.default_rng(seed).uniform(0.1, 0.9, (8, 2))
+    keypoints[7, 2] = 0.5
+    keypoints[4:6] = (math.nan, math.nan, 0, 0)
+    return keypoints
+
+
+class TestGarments:
+    options = RenderOptions(20, 0.1, landmarks="garment")
+
+    def test_parts_and_joints_equal_the_formula(self):
+        keypoints = garment()
+        parts = render_heatmaps(keypoints, self.options)
+        assert self.options.channel_names == tuple(GARMENT_PARTS)
+        assert parts.shape == (4, 20, 20)
+        for channel, joints in zip(parts, GARMENT_PARTS.values(), strict=True):
+            slow = slow_map(keypoints, joints, 20, 0.1, 0.5)
+            assert np.abs(channel - slow).max() <= 0.5 + 1e-6
+        assert not parts[2].any()
+        joints_options = RenderOptions(20, 0.1, "joints", landmarks="garment")
+        joints = render_heatmaps(keypoints, joints_options)
+        assert joints.shape == (8, 20, 20)
+        assert joints_options.channel_names[::2] == (
+            *("left_collar", "left_sleeve", "left_waistline", "left_hem"),
+        )
+        for index in range(8):
+            slow = slow_map(keypoints, [index], 20, 0.1, 0.5)
+            assert np.abs(joints[index] - slow).max() <= 0.5 + 1e-6
+
+    def test_regions(self):
+        joints_options = RenderOptions(20, 0.1, "joints", landmarks="garment")
+        for options in (self.options, joints_options):
+            maps, names = render_heatmaps(garment(), options), options.channel_names
+            (whole, sleeves) = compose_regions(maps, names, ["garment", "sleeves"])
+            np.testing.assert_array_equal(whole, maps.max(axis=0))
+            of_sleeves = render_heatmaps(garment(), self.options)[1]
+            np.testing.assert_array_equal(sleeves, of_sleeves)
+
+    def test_regions_of_the_other_set(self):
+        maps = render_heatmaps(garment(), self.options)
+        with pytest.raises(VsamError) as refused:
+            compose_regions(maps, self.options.channel_names, ["torso"])
+        assert str(refused.value) == (
+            "The region 'torso' can't be made of these heatmaps' channels (collar, sleeves, "
+            "waistline, hem): they show garment landmarks. Choose one of collar, sleeves, "
+            "waistline, hem, garment."
+        )
+        with pytest.raises(VsamError) as refused:
+            compose_regions(maps, self.options.channel_names, ["knee"])
+        assert str(refused.value) == (
+            "Expected `region` to be one of collar, sleeves, waistline, hem, garment or a "
+            "landmark's name, but got 'knee'."
+        )
+        with pytest.raises(VsamError, match=r"'garment' can't be made of .* they show body land"):
+            compose_regions(np.zeros((7, 4, 4), np.uint8), tuple(PART_INDICES), ["garment"])
+        with pytest.raises(VsamError, match=r"'left_hem' can't be made .* other --channels\.$"):
+            compose_regions(maps, self.options.channel_names, ["left_hem"])
+
+    def test_keypoints_of_the_other_set(self):
+        with pytest.raises(VsamError) as refused:
+            render_heatmaps(garment())
+        assert str(refused.value) == (
+            "Expected `keypoints` to be of shape (33, 4), the 33 body landmarks, but got (8, 4)."
+        )
+        with pytest.raises(VsamError, match=r"of shape \(8, 4\), the 8 garment landmarks, but got"):
+            render_heatmaps(np.zeros((33, 4), np.float32), self.options)
+
+
+def test_no_two_sets_share_a_name_or_a_count():
+    names = [
+        name
+        for one in LANDMARK_SETS.values()
+        for name in (*one.landmarks, *one.parts, *one.regions)
+    ]
+    assert len(set(names)) == len(names) > 50
+    assert len({len(one) for one in LANDMARK_SETS.values()}) == len(LANDMARK_SETS) == 2
+    for one in LANDMARK_SETS.values():
+        of_parts = [name for part in one.parts.values() for name in part]
+        assert sorted(of_parts) == sorted(one.landmarks)

@@ -35,7 +35,7 @@ from vsam.predictor import Predictor
 from vsam.run_folder import load_checkpoint, save_tensors
 from vsam.training import train
 from vsam_datasets.tables import read_labels
-from vsam_heatmaps import read_photo
+from vsam_heatmaps import RenderOptions, read_photo
 from vsam_heatmaps.errors import VsamError
 
 TERMS = {"train_total", "train_category", "train_attributes", "train_attention"}
@@ -378,6 +378,30 @@ def test_refusals_before_the_start_leave_no_run(tiny_data, tmp_path):
     for said, changed in refused.items():
         assert said in refusal(train_config(tiny_data, tmp_path / "run", **changed))
         assert not (tmp_path / "run").exists(), said
+
+
+def test_training_on_garment_landmarks(tiny_data, tmp_path):
+    """Maps of DeepFashion's landmarks supervise the attention as those of bodies do."""
+    info = shard_info(
+        channels=RenderOptions(landmarks="garment").channel_names, landmarks="garment"
+    )
+    points = np.ones((8, 4), np.float32)
+    points[:, :2] = np.linspace(0.3, 0.7, 8)[:, None]
+    rows = read_labels(tiny_data / "labels.csv").rows
+    records = [record(row.image, points, info) for row in rows]
+    given = {"heatmaps": write_shards(tmp_path / "shards", records, info), "epochs": 1}
+    for region in ("garment", "hem"):
+        run = tmp_path / region
+        train(train_config(tiny_data, run, region=region, **given))
+        assert any(line.get("train_attention", 0) > 0 for line in lines(run))
+    for region in ("by-category", "torso", "upper"):
+        said = refusal(train_config(tiny_data, tmp_path / "no", region=region, **given))
+        assert said == (
+            "Expected `--region` to be one of collar, sleeves, waistline, hem, garment, but got "
+            f"{region!r}."
+        )
+    said = refusal(train_config(tiny_data, tmp_path / "no", region="garment"))
+    assert said.startswith("Expected `--region` to be one of by-category, head, ")
 
 
 def test_resuming_refuses_another_model_and_damaged_files(tiny_data, three_epochs, tmp_path):

@@ -21,7 +21,7 @@ from vsam_datasets.preprocessing import Preprocessing
 from vsam_datasets.tables import SPLITS, LabelTable, count_labels, read_labels
 from vsam_heatmaps.atomic import prepare_output_folder
 from vsam_heatmaps.errors import VsamError, expected
-from vsam_heatmaps.landmarks import PARTS, REGIONS
+from vsam_heatmaps.landmarks import BODY, landmark_set
 from vsam_heatmaps.progress import track
 from vsam_heatmaps.shards import Shards
 
@@ -325,7 +325,9 @@ def _open_shards(config: TrainConfig, table: LabelTable, attention_side: int) ->
     if config.heatmaps is None or config.pose_weight == 0:
         return None
     shards = Shards(config.heatmaps)
-    known = (BY_CATEGORY, *PARTS, *REGIONS)
+    landmarks = landmark_set(shards.info.landmarks)
+    # Categories cover regions of the body.
+    known = (BY_CATEGORY, *BODY.groups) if landmarks is BODY else landmarks.groups
     if config.region not in known:
         raise expected("--region", f"one of {', '.join(known)}", repr(config.region))
     if shards.info.side < attention_side:

@@ -97,8 +97,19 @@ def extract(
         float, typer.Option(help="Joints that are less visible (0 to 1) are left out.")
     ] = 0.5,
     min_confidence: Annotated[
-        float, typer.Option(help="Least confidence (0 to 1) at which a person counts as found.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            help="Least confidence (0 to 1) at which a person counts as found. Default: 0.5, with "
+            "--keypoints 0."
+        ),
+    ] = None,
+    keypoints: Annotated[
+        Path | None,
+        typer.Option(
+            help="Take poses from this file (COCO, COCO-WholeBody or DeepFashion landmarks) or "
+            "folder (OpenPose) instead of finding them."
+        ),
+    ] = None,
     pose_model: Annotated[
         Path | None,
         typer.Option(help="A MediaPipe pose landmarker bundle (.task). Default: the official one."),
@@ -155,6 +166,7 @@ def extract(
 
     options = ExtractOptions(
         render=RenderOptions(side, sigma, channels.value, min_visibility),
+        keypoints=keypoints,
         pose_model=pose_model,
         pose_engine=pose_engine.value,
         precision=precision.value,
