@@ -17,18 +17,20 @@ from vsam_heatmaps.errors import VsamError
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_SOME_UNREADABLE = 3
+EXIT_FINDINGS = 4
 EXIT_INTERRUPTED = 130
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 an error, told in one line; 2 wrong usage; "
-    "3 done, but some photos could not be read; 130 interrupted."
+    "3 done, but some photos could not be read; 4 checked, and something is wrong; "
+    "130 interrupted."
 )
 
 
 # Packages that only one stage needs, and the extra that installs them.
 _EXTRA_OF = dict.fromkeys(
     ("accelerate", "safetensors", "tensorboard", "torch", "torchmetrics", "torchvision"), "train"
-) | {"mediapipe": "extract", "flatbuffers": "extract", "openvino": "fast", "jinja2": "all"}
+) | {"mediapipe": "extract", "flatbuffers": "extract", "jinja2": "extract", "openvino": "fast"}
 
 
 def make_app(about: str, **options: Any) -> typer.Typer:

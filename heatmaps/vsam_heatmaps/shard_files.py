@@ -37,11 +37,15 @@ class ShardFiles:
     """Gives rows of shards by the shard's number.
 
     Safe in forked and spawned workers: files are opened by the process that reads, when it reads.
+
+    Args:
+        paths: The shards.
+        beside: Others that are read at the same time: the limits hold for both together.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], beside: ShardFiles | None = None) -> None:
         self.paths = tuple(paths)
-        self._open: OrderedDict[int, _OpenShard] = OrderedDict()
+        self._open: OrderedDict[Path, _OpenShard] = beside._open if beside else OrderedDict()
         self._pid = os.getpid()
 
     def row(self, number: int, row: int) -> Row:
@@ -66,16 +70,17 @@ class ShardFiles:
         if self._pid != os.getpid():
             # Handles inherited by a fork belong to the parent: forget them, don't close them.
             self._open, self._pid = OrderedDict(), os.getpid()
-        shard = self._open.get(number)
+        path = self.paths[number]
+        shard = self._open.get(path)
         if shard is None:
-            shard = _OpenShard(self.paths[number])
+            shard = _OpenShard(path)
             rows = len(shard) + sum(map(len, self._open.values()))
             while self._open and (len(self._open) >= _MAX_OPEN_SHARDS or rows > _MAX_OPEN_ROWS):
                 closed = self._open.popitem(last=False)[1]
                 rows -= len(closed)
                 closed.close()
-            self._open[number] = shard
-        self._open.move_to_end(number)
+            self._open[path] = shard
+        self._open.move_to_end(path)
         return shard
 
     def close(self) -> None:

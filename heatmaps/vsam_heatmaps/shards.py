@@ -192,26 +192,21 @@ class Shards:
 
     Args:
         path: The folder.
+        beside: Another folder's reader: the limits on what is open hold for both together.
 
     Attributes:
         ids: The photos' ids, sorted; like a tuple of strings.
+        superseded: How many records don't count, because a later shard has another.
 
     Raises:
         VsamError: If it is no folder of shards, or a shard is damaged, of another format version,
             or made with other options than the rest.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, beside: Shards | None = None) -> None:
         self.path = Path(path)
-        files = sorted(self.path.glob(PATTERN))
-        if not files:
-            found = "it holds none" if self.path.is_dir() else "it is not there"
-            raise VsamError(
-                f"Expected `{self.path}` to be a folder of shards ({PATTERN}), but {found}. "
-                "Make them with: vsam-heatmaps extract PHOTOS --out SHARDS."
-            )
-        self.files = tuple(files)
-        self._rows = ShardFiles(files)
+        self.files = files = list_shards(self.path)
+        self._rows: ShardFiles = ShardFiles(files, beside._rows if beside else None)
         # Of all rows of all shards, shard after shard:
         ids = NameBlock()
         self._status = bytearray()
@@ -236,6 +231,7 @@ class Shards:
         # The row that counts for each id.
         self._place = array("Q", (positions[-1] for _, positions in ids.groups()))
         self.ids = Names(ids[position] for position in self._place)
+        self.superseded = len(ids) - len(self.ids)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -306,6 +302,32 @@ class Shards:
     def close(self) -> None:
         """Close all open files; reading opens them again."""
         self._rows.close()
+
+
+def list_shards(folder: Path) -> tuple[Path, ...]:
+    """List the shards in a folder by name: of two records of a photo the later one counts.
+
+    Raises:
+        VsamError: If there are none.
+    """
+    files = tuple(sorted(folder.glob(PATTERN)))
+    if not files:
+        found = "it holds none" if folder.is_dir() else "it is not there"
+        raise VsamError(
+            f"Expected `{folder}` to be a folder of shards ({PATTERN}), but {found}. "
+            "Make them with: vsam-heatmaps extract PHOTOS --out SHARDS."
+        )
+    return files
+
+
+def read_info(path: Path) -> ShardInfo:
+    """Read the options that a shard was made with.
+
+    Raises:
+        VsamError: If it is damaged, no shard, or of another format version.
+    """
+    with opened(path) as file, damage_told(path):
+        return _read_info(path, file)
 
 
 def differences(a: ShardInfo, b: ShardInfo) -> str:

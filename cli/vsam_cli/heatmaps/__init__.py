@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..common import EXIT_CODES, Version, make_app, run_app
 from .extract import extract
 from .inspect import inspect
+from .verify import verify
 from .view import view
 
 app = make_app(f"Find poses in photos and store them as heatmaps. {EXIT_CODES}")
@@ -17,7 +18,7 @@ def main(
     """Keep `extract` a sub-command, and hold the options of all of them."""
 
 
-for _command in (extract, inspect, view):
+for _command in (extract, inspect, view, verify):
     app.command()(_command)
 
 

@@ -1,0 +1,97 @@
+"""`vsam-heatmaps verify` as a user runs it, and how it fails."""
+
+import json
+import shutil
+
+import h5py
+import pytest
+from made_shards import make_record, write
+
+from vsam_heatmaps import Status
+
+NAME = "vsam-heatmaps"
+
+
+def one_line(done) -> str:
+    """Check that a command failed with one line and no results; give the line."""
+    assert done.returncode == 1
+    assert done.stdout == ""
+    *_, line = done.stderr.splitlines()
+    assert "Traceback" not in done.stderr
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
+
+
+@pytest.mark.parametrize("command", ["verify"])
+def test_help(run_command, command):
+    done = run_command(NAME, command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"Usage: vsam-heatmaps {command}" in done.stdout
+    assert f"  {command}  " in run_command(NAME, "--help").stdout
+
+
+class TestVerify:
+    def test_whole_shards(self, run_command, shards, mannequins):
+        done = run_command(NAME, "verify", shards)
+        assert done.returncode == 0
+        rendered = json.loads(run_command(NAME, "inspect", shards, "--json").stdout)["ok"]
+        rest = f"Maps rendered again: {rendered}; records that later ones supersede: 0.\n"
+        assert done.stdout == f"1 shards, 24 records: whole. {rest}"
+        assert done.stderr.startswith("shards: 1 of 1 shards, ")
+        for photos, root in ((mannequins / "photos", None), (mannequins / "photos",) * 2):
+            more = ("--photos", photos, *(("--root", root) if root else ()))
+            done = run_command(NAME, "verify", shards, *more)
+            assert done.returncode == 0
+            assert done.stdout == f"1 shards, 24 records, 24 photos: whole. {rest}"
+
+    def test_findings_are_lines_and_exit_code_4(self, run_command, mannequins, shards, tmp_path):
+        copied = shutil.copytree(shards, tmp_path / "shards")
+        with h5py.File(copied / "shard-000000.h5", "r+") as file:
+            file["status"][3] = 7
+        (copied / "shard-000001.h5").write_bytes(b"hello")
+        (copied / ".shard-000002.h5.99.tmp").touch()
+        first = mannequins / "photos" / "00003.jpg"
+        done = run_command(NAME, "verify", copied, "--photos", first)
+        assert done.returncode == 4
+        *findings, stale, summary = done.stdout.splitlines()
+        assert findings[0].startswith("shard-000001.h5: it can't be read: ")
+        assert findings[1] == ("shard-000000.h5: '00003.jpg': the status is 7, none of 0 to 2")
+        assert findings[2:] == [
+            f"shard-000000.h5: '{number:05d}.jpg': its photo is not among those given"
+            for number in range(24)
+            if number != 3
+        ]
+        assert stale.startswith(".shard-000002.h5.99.tmp is no finding: ")
+        assert summary.startswith("2 shards, 24 records, 1 photos: 25 findings. ")
+
+        done = run_command(NAME, "verify", copied, "--photos", first, "--json")
+        assert done.returncode == 4
+        facts = json.loads(done.stdout)
+        assert facts["whole"] is False
+        assert (facts["shards"], facts["records"], facts["photos"]) == (2, 24, 1)
+        assert (facts["found"], len(facts["findings"])) == (25, 25)
+        assert facts["findings"][1] == {
+            "shard": "shard-000000.h5",
+            "id": "00003.jpg",
+            "what": "the status is 7, none of 0 to 2",
+        }
+        assert facts["stale"] == [".shard-000002.h5.99.tmp"]
+
+    def test_the_first_fifty_or_all(self, run_command, tmp_path):
+        lying = [make_record(f"{n}.jpg", n, Status.NO_POSE, people=1) for n in range(60)]
+        write(tmp_path, 0, lying)
+        done = run_command(NAME, "verify", tmp_path)
+        assert done.returncode == 4
+        assert done.stdout.count("people is not 0") == 50
+        assert "\n… and 10 more, which --all shows.\n" in done.stdout
+        done = run_command(NAME, "verify", tmp_path, "--all")
+        assert done.returncode == 4
+        assert done.stdout.count("people is not 0") == 60
+        assert "more" not in done.stdout
+
+    def test_refusals(self, run_command, shards, tmp_path):
+        assert "but it holds none. Make them" in one_line(run_command(NAME, "verify", tmp_path))
+        said = one_line(run_command(NAME, "verify", tmp_path / "none"))
+        assert "but it is not there." in said
+        said = one_line(run_command(NAME, "verify", shards, "--photos", tmp_path))
+        assert "to hold photos, but it holds none." in said
