@@ -1,13 +1,13 @@
-"""`vsam-heatmaps verify` as a user runs it, and how it fails."""
+"""`vsam-heatmaps` verify and merge as a user runs them, and how each of them fails."""
 
 import json
 import shutil
 
 import h5py
 import pytest
-from made_shards import make_record, write
+from made_shards import make_record, same, write
 
-from vsam_heatmaps import Status
+from vsam_heatmaps import Shards, Status
 
 NAME = "vsam-heatmaps"
 
@@ -22,7 +22,7 @@ def one_line(done) -> str:
     return line.removeprefix("error: ")
 
 
-@pytest.mark.parametrize("command", ["verify"])
+@pytest.mark.parametrize("command", ["verify", "merge"])
 def test_help(run_command, command):
     done = run_command(NAME, command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -95,3 +95,53 @@ class TestVerify:
         assert "but it is not there." in said
         said = one_line(run_command(NAME, "verify", shards, "--photos", tmp_path))
         assert "to hold photos, but it holds none." in said
+
+
+class TestMerge:
+    @pytest.fixture
+    def folders(self, tmp_path):
+        for name in ("one", "two"):
+            made = [make_record(f"{name}{number}.jpg", number) for number in range(5)]
+            write(tmp_path / name, 0, [*made, make_record("both.jpg", 9)])
+        write(tmp_path / "two", 1, [make_record("two3.jpg", 33)])
+        return tmp_path / "one", tmp_path / "two"
+
+    def test_folders_become_one(self, run_command, folders, tmp_path):
+        out = tmp_path / "out"
+        done = run_command(NAME, "merge", *folders, "--out", out, "--shard-size", 4)
+        assert done.returncode == 0
+        assert done.stdout == (
+            f"11 records are in {out}, in 3 shards.\n"
+            "1 that later ones supersede were left out.\n"
+            "1 photos had the same record in several folders.\n"
+        )
+        assert done.stderr.startswith("merging: 11 of 11 records, ")
+        merged = Shards(out)
+        assert len(merged) == 11
+        assert same(merged["two3.jpg"], make_record("two3.jpg", 33))
+        assert run_command(NAME, "verify", out).returncode == 0
+
+    def test_records_that_differ(self, run_command, folders, tmp_path):
+        write(folders[1], 2, [make_record("both.jpg", 10)])
+        command = (NAME, "merge", *folders, "--out", tmp_path / "out")
+        said = one_line(run_command(*command))
+        assert said == (
+            f"The records of 'both.jpg' in {folders[0]} and {folders[1]} differ (heatmaps, "
+            "keypoints, size, sha256). Take one with --on-conflict first or last, or leave a "
+            "folder out."
+        )
+        assert sorted(tmp_path.iterdir()) == sorted(folders)
+        for choice, seed in (("first", 9), ("last", 10)):
+            out = tmp_path / choice
+            done = run_command(NAME, "merge", *folders, "--out", out, "--on-conflict", choice)
+            assert done.returncode == 0
+            assert f"1 had different ones: the {choice} was taken." in done.stdout
+            assert same(Shards(out)["both.jpg"], make_record("both.jpg", seed))
+
+    def test_refusals(self, run_command, folders, tmp_path):
+        said = one_line(run_command(NAME, "merge", *folders, "--out", folders[0]))
+        assert said.endswith("but it holds shard-000000.h5. Name another folder.")
+        said = one_line(run_command(NAME, "merge", tmp_path, "--out", tmp_path / "out"))
+        assert "but it holds none. Make them with" in said
+        for wrong in ((), ("--out", tmp_path / "out", "--on-conflict", "newest")):
+            assert run_command(NAME, "merge", *folders, *wrong).returncode == 2

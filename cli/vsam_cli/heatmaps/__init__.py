@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..common import EXIT_CODES, Version, make_app, run_app
 from .extract import extract
 from .inspect import inspect
+from .merge import merge
 from .verify import verify
 from .view import view
 
@@ -18,7 +19,7 @@ def main(
     """Keep `extract` a sub-command, and hold the options of all of them."""
 
 
-for _command in (extract, inspect, view, verify):
+for _command in (extract, inspect, view, verify, merge):
     app.command()(_command)
 
 
