@@ -84,15 +84,19 @@ class Names(Sequence[str]):
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.find(name) is not None
 
-    def count_missing(self, other: Names) -> int:
-        """Count the names that `other` doesn't hold."""
-        missing, others = 0, iter(other)
+    def missing(self, other: Names) -> Iterator[str]:
+        """Give the names that `other` doesn't hold."""
+        others = iter(other)
         theirs = next(others, None)
         for ours in self:
             while theirs is not None and theirs < ours:
                 theirs = next(others, None)
-            missing += ours != theirs
-        return missing
+            if ours != theirs:
+                yield ours
+
+    def count_missing(self, other: Names) -> int:
+        """Count the names that `other` doesn't hold."""
+        return sum(1 for _ in self.missing(other))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Names | tuple):

@@ -1,7 +1,9 @@
-"""`vsam-heatmaps` verify and merge as a user runs them, and how each of them fails."""
+"""`vsam-heatmaps` verify, merge and report as a user runs them, and how each of them fails."""
 
 import json
 import shutil
+import subprocess
+import sys
 
 import h5py
 import pytest
@@ -22,7 +24,7 @@ def one_line(done) -> str:
     return line.removeprefix("error: ")
 
 
-@pytest.mark.parametrize("command", ["verify", "merge"])
+@pytest.mark.parametrize("command", ["verify", "merge", "report"])
 def test_help(run_command, command):
     done = run_command(NAME, command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -145,3 +147,56 @@ class TestMerge:
         assert "but it holds none. Make them with" in said
         for wrong in ((), ("--out", tmp_path / "out", "--on-conflict", "newest")):
             assert run_command(NAME, "merge", *folders, *wrong).returncode == 2
+
+
+class TestReport:
+    def test_with_and_without_photos(self, run_command, shards, mannequins, tmp_path):
+        sizes = []
+        for more in ((), ("--photos", mannequins / "photos", "--samples", 3, "--seed", 5)):
+            out = tmp_path / "new" / "report.html"
+            done = run_command(NAME, "report", shards, "--out", out, *more)
+            assert done.returncode == 0
+            assert done.stdout == f"Wrote {out}.\n"
+            assert done.stderr.splitlines()[0].startswith("records: 24 of 24 records, ")
+            page = out.read_text(encoding="utf-8")
+            sizes.append(page.count('<img src="data:image/jpeg;base64,'))
+        assert sizes[0] == 0
+        assert sizes[1] >= 12
+
+    def test_ids_below_a_root(self, run_command, mannequins, tmp_path):
+        photos = ("--root", mannequins)
+        command = (NAME, "extract", mannequins / "photos" / "00000.jpg", *photos)
+        assert run_command(*command, "--out", tmp_path / "s").returncode == 0
+        command = (NAME, "report", tmp_path / "s", "--out", tmp_path / "report.html")
+        command += ("--photos", mannequins / "photos" / "00000.jpg", *photos)
+        assert run_command(*command).returncode == 0
+        assert "1 person" in (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert "<img" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+    def test_refusals(self, run_command, shards, tmp_path):
+        out = tmp_path / "report.html"
+        said = one_line(run_command(NAME, "report", tmp_path, "--out", out))
+        assert "but it holds none. Make them with" in said
+        said = one_line(run_command(NAME, "report", shards, "--out", tmp_path))
+        assert said == f"Could not write {tmp_path}: Is a directory."
+        for wrong in ((), ("--out", out, "--samples", -1)):
+            assert run_command(NAME, "report", shards, *wrong).returncode == 2
+        assert not out.exists()
+
+
+def test_a_report_without_its_package_is_told_in_one_line(shards, tmp_path):
+    # A finder that knows no jinja2 stands for an environment without it.
+    script = """
+import sys
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "jinja2":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Without())
+from vsam_cli.heatmaps import run
+run()
+"""
+    command = [sys.executable, "-c", script, "report", str(shards), "--out", "report.html"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert one_line(done) == "This needs jinja2. Install it with: pip install 'vsam[extract]'."
+    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ from ..common import EXIT_CODES, Version, make_app, run_app
 from .extract import extract
 from .inspect import inspect
 from .merge import merge
+from .report import report
 from .verify import verify
 from .view import view
 
@@ -19,7 +20,7 @@ def main(
     """Keep `extract` a sub-command, and hold the options of all of them."""
 
 
-for _command in (extract, inspect, view, verify, merge):
+for _command in (extract, inspect, view, verify, merge, report):
     app.command()(_command)
 
 
