@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from .errors import VsamError
 
+PATTERN = "shard-*.h5"
+
 # Readers of large folders must stay below the system's limit on open files. An open shard also
 # holds its small columns, 540 bytes a row: the second limit bounds that for very large shards.
 _MAX_OPEN_SHARDS = 64
@@ -140,6 +142,22 @@ class _OpenShard:
 
     def close(self) -> None:
         self._file.close()
+
+
+def list_shards(folder: Path) -> tuple[Path, ...]:
+    """List the shards in a folder by name: of two records of a photo the later one counts.
+
+    Raises:
+        VsamError: If there are none.
+    """
+    files = tuple(sorted(folder.glob(PATTERN)))
+    if not files:
+        found = "it holds none" if folder.is_dir() else "it is not there"
+        raise VsamError(
+            f"Expected `{folder}` to be a folder of shards ({PATTERN}), but {found}. "
+            "Make them with: vsam-heatmaps extract PHOTOS --out SHARDS."
+        )
+    return files
 
 
 def opened(path: Path) -> Any:

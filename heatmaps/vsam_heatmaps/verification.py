@@ -27,8 +27,8 @@ from .record_checks import (
     record_problems,
     render_options_of,
 )
-from .shard_files import damage_told, opened
-from .shards import ShardInfo, differences, list_shards, read_info
+from .shard_files import damage_told, list_shards, opened
+from .shards import ShardInfo, differences, read_info
 
 _NO_HASH = bytes(32)
 _T = TypeVar("_T")
