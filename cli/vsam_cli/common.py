@@ -17,12 +17,13 @@ from vsam_heatmaps.errors import VsamError
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_SOME_UNREADABLE = 3
+EXIT_FINDINGS = 4
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 an error, told in one line; 2 wrong usage; "
-    "3 done, but some photos could not be read; 130 interrupted (Ctrl-C); "
-    "143 terminated (SIGTERM); 129 the terminal was closed (SIGHUP)."
+    "3 done, but some photos could not be read; 4 checked, and something is wrong; "
+    "130 interrupted (Ctrl-C); 143 terminated (SIGTERM); 129 the terminal was closed (SIGHUP)."
 )
 
 
@@ -43,7 +44,7 @@ _EXTRA_OF = dict.fromkeys(
     "openvino": "fast",
     "ray": "ray",
     "pyarrow": "arrow",
-    "jinja2": "all",
+    "jinja2": "extract",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,72 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def making_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; on success it becomes `path`, else it vanishes.
+
+    So `path` holds nothing, or all. The temporary folder's name starts with a dot. A lock beside it
+    is held meanwhile: what a killed process left there is removed by the next one that makes the
+    same folder, but never what a living one uses.
+
+    Args:
+        path: The folder; not there yet, or empty. What is written into the temporary folder must
+            be synced by who writes it.
+
+    Raises:
+        VsamError: If it holds something, another process is making it, or the operating system
+            refuses.
+    """
+    import filelock
+
+    path = Path(os.path.realpath(path))  # a link stays, and what it leads to is made
+    temporary = path.with_name(f".{path.name}.vsam-unfinished")
+    lock = path.with_name(f".{path.name}.vsam-lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(lock).acquire(timeout=0):
+            try:
+                refuse_unless_empty(path)
+                if temporary.exists():
+                    shutil.rmtree(temporary)
+                temporary.mkdir()
+                yield temporary
+                _sync(temporary)
+                temporary.replace(path)
+                _sync(path.parent)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+                with contextlib.suppress(OSError):  # Windows keeps what is open
+                    lock.unlink()
+    except filelock.Timeout as error:
+        raise VsamError(f"Another process is making {path}. Wait until it ends.") from error
+    except OSError as error:
+        raise explain_os_error(error, f"write {path}") from error
+
+
+def refuse_unless_empty(path: Path) -> None:
+    """Check that `making_folder` can make a folder.
+
+    Raises:
+        VsamError: If there is something that is no empty folder, or one that can't be replaced.
+    """
+    if path.exists() and not path.is_dir():
+        raise VsamError(f"Expected `{path}` to be a folder or not to be there, but it is a file.")
+    try:
+        first = min((entry.name for entry in path.iterdir()), default=None)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise explain_os_error(error, f"write {path}") from error
+    if first is not None:
+        raise VsamError(
+            f"Expected `{path}` to be an empty folder or not to be there, but it holds {first}. "
+            "Name another folder."
+        )
+    if path.is_mount():
+        raise VsamError(f"{path} is a disk's own folder and can't be replaced. Name one in it.")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

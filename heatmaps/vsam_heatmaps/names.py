@@ -89,9 +89,13 @@ class Names(Sequence[str]):
 
     def count_missing(self, other: Names) -> int:
         """Count the names that `other` doesn't hold."""
-        return sum(1 for _ in self.missing_from(other))
+        return sum(1 for _ in self.missing_positions(other))
 
-    def missing_from(self, other: Names) -> Iterator[int]:
+    def missing(self, other: Names) -> Iterator[str]:
+        """Give the names that `other` doesn't hold, in order."""
+        return (self[position] for position in self.missing_positions(other))
+
+    def missing_positions(self, other: Names) -> Iterator[int]:
         """Give the positions of the names that `other` doesn't hold, in order."""
         others = iter(other)
         theirs = next(others, None)

@@ -47,7 +47,7 @@ class Earlier:
     def __init__(self, old: Shards | None, photos: Photos, *, retry_unreadable: bool) -> None:
         self._old, self._retry_unreadable = old, retry_unreadable
         # Positions in the sorted ids: a catalogue may have been renamed as a whole.
-        gone = list(old.ids.missing_from(photos.ids)) if old else []
+        gone = list(old.ids.missing_positions(photos.ids)) if old else []
         self.gone = len(gone)
         self.moved = HashIndex(self._contents(gone))
 

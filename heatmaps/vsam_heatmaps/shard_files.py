@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from .errors import VsamError
 
+PATTERN = "shard-*.h5"
+
 # Readers of large folders must stay below the system's limit on open files. An open shard also
 # holds its small columns, 540 bytes a row: the second limit bounds that for very large shards.
 _MAX_OPEN_SHARDS = 64
@@ -37,11 +39,15 @@ class ShardFiles:
     """Gives rows of shards by the shard's number.
 
     Safe in forked and spawned workers: files are opened by the process that reads, when it reads.
+
+    Args:
+        paths: The shards.
+        beside: Others that are read at the same time: the limits hold for both together.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], beside: ShardFiles | None = None) -> None:
         self.paths = tuple(paths)
-        self._open: OrderedDict[int, _OpenShard] = OrderedDict()
+        self._open: OrderedDict[Path, _OpenShard] = beside._open if beside else OrderedDict()
         self._pid = os.getpid()
 
     def row(self, number: int, row: int) -> Row:
@@ -66,16 +72,17 @@ class ShardFiles:
         if self._pid != os.getpid():
             # Handles inherited by a fork belong to the parent: forget them, don't close them.
             self._open, self._pid = OrderedDict(), os.getpid()
-        shard = self._open.get(number)
+        path = self.paths[number]
+        shard = self._open.get(path)
         if shard is None:
-            shard = _OpenShard(self.paths[number])
+            shard = _OpenShard(path)
             rows = len(shard) + sum(map(len, self._open.values()))
             while self._open and (len(self._open) >= _MAX_OPEN_SHARDS or rows > _MAX_OPEN_ROWS):
                 closed = self._open.popitem(last=False)[1]
                 rows -= len(closed)
                 closed.close()
-            self._open[number] = shard
-        self._open.move_to_end(number)
+            self._open[path] = shard
+        self._open.move_to_end(path)
         return shard
 
     def close(self) -> None:
@@ -135,6 +142,22 @@ class _OpenShard:
 
     def close(self) -> None:
         self._file.close()
+
+
+def list_shards(folder: Path) -> tuple[Path, ...]:
+    """List the shards in a folder by name: of two records of a photo the later one counts.
+
+    Raises:
+        VsamError: If there are none.
+    """
+    files = tuple(sorted(folder.glob(PATTERN)))
+    if not files:
+        found = "it holds none" if folder.is_dir() else "it is not there"
+        raise VsamError(
+            f"Expected `{folder}` to be a folder of shards ({PATTERN}), but {found}. "
+            "Make them with: vsam-heatmaps extract PHOTOS --out SHARDS."
+        )
+    return files
 
 
 def opened(path: Path) -> Any:

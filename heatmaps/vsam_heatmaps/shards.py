@@ -21,11 +21,11 @@ from .errors import VsamError, expected
 from .landmarks import LANDMARK_SETS, landmark_set
 from .names import NameBlock, Names
 from .rendering import RenderOptions, compose_regions
-from .shard_files import ShardFiles, damage_told, opened
+from .shard_files import PATTERN as PATTERN  # for who writes shards
+from .shard_files import ShardFiles, damage_told, list_shards, opened
 
 FORMAT = "vsam-heatmaps"
 FORMAT_VERSION = 1
-PATTERN = "shard-*.h5"
 
 # Maps take 13.2 % of their raw size at level 9 and are written in 100 µs; level 3: 13.6 %, 40 µs;
 # level 19: 12.7 %, 2 ms. All are read in 40 µs. gzip reads in 85 µs for the same size; LZ4 reads in
@@ -196,9 +196,11 @@ class Shards:
 
     Args:
         path: The folder.
+        beside: Another folder's reader: the limits on what is open hold for both together.
 
     Attributes:
         ids: The photos' ids, sorted; like a tuple of strings.
+        superseded: How many records don't count, because a later shard has another.
 
     Raises:
         VsamError: If it is no folder of shards, or a shard is damaged, of another format version,
@@ -216,17 +218,10 @@ class Shards:
     (2, 56, 56)
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, beside: Shards | None = None) -> None:
         self.path = Path(path)
-        files = sorted(self.path.glob(PATTERN))
-        if not files:
-            found = "it holds none" if self.path.is_dir() else "it is not there"
-            raise VsamError(
-                f"Expected `{self.path}` to be a folder of shards ({PATTERN}), but {found}. "
-                "Make them with: vsam-heatmaps extract PHOTOS --out SHARDS."
-            )
-        self.files = tuple(files)
-        self._rows = ShardFiles(files)
+        self.files = files = list_shards(self.path)
+        self._rows: ShardFiles = ShardFiles(files, beside._rows if beside else None)
         # Of all rows of all shards, shard after shard:
         ids = NameBlock()
         self._status = bytearray()
@@ -251,6 +246,7 @@ class Shards:
         # The row that counts for each id.
         self._place = array("Q", (positions[-1] for _, positions in ids.groups()))
         self.ids = Names(ids[position] for position in self._place)
+        self.superseded = len(ids) - len(self.ids)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -335,6 +331,16 @@ class Shards:
     def close(self) -> None:
         """Close all open files; reading opens them again."""
         self._rows.close()
+
+
+def read_info(path: Path) -> ShardInfo:
+    """Read the options that a shard was made with.
+
+    Raises:
+        VsamError: If it is damaged, no shard, or of another format version.
+    """
+    with opened(path) as file, damage_told(path):
+        return _read_info(path, file)
 
 
 def differences(a: ShardInfo, b: ShardInfo) -> str:

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from multiprocessing import connection as connections
+from multiprocessing import resource_tracker
 from typing import Any
 
 from .errors import VsamError
@@ -175,7 +176,8 @@ class WorkerPool:
             target=_serve, args=(theirs, self._work, sha256), daemon=True, name="vsam-heatmaps"
         )
         # A worker inherits the blocked signal: Ctrl-C reaches the main process alone, which ends
-        # them in order.
+        # them in order. The first start of Python's tracker would unblock it again.
+        resource_tracker.ensure_running()
         with _interrupt_blocked():
             process.start()
         theirs.close()

@@ -11,8 +11,10 @@ from PIL import Image
 from vsam_heatmaps import LANDMARKS, Shards, Status, render_heatmaps
 
 NAME = "vsam-heatmaps"
-COCO = """nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow
-right_elbow left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle""".split()
+COCO = """
+nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow
+left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle
+""".split()
 
 
 @pytest.fixture

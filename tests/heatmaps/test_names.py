@@ -34,7 +34,7 @@ def test_they_behave_like_a_sorted_tuple_of_strings(given_names, other):
 @given(st.lists(texts), st.lists(texts))
 def test_missing_names_are_counted(ours, theirs):
     names = make_names(ours)
-    missing = [names[position] for position in names.missing_from(make_names(theirs))]
+    missing = [names[position] for position in names.missing_positions(make_names(theirs))]
     assert missing == sorted(set(ours) - set(theirs))
 
 

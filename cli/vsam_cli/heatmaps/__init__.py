@@ -7,6 +7,9 @@ from .export import export
 from .extract import extract
 from .inspect import inspect
 from .list import list_records
+from .merge import merge
+from .report import report
+from .verify import verify
 from .view import view
 
 app = make_app(f"Find poses in photos and store them as heatmaps. {EXIT_CODES}")
@@ -19,7 +22,7 @@ def main(
     """Keep `extract` a sub-command, and hold the options of all of them."""
 
 
-for _command in (extract, inspect, view, export):
+for _command in (extract, inspect, view, verify, merge, report, export):
     app.command()(_command)
 app.command("list")(list_records)
 

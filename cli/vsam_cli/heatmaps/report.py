@@ -1,0 +1,39 @@
+"""`vsam-heatmaps report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")],
+    photos: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="What was extracted: a folder or a photo. May be given several times. Without "
+            "it the page has no pictures."
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="The --root of the extraction, if it had one.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=0, help="Photos on each sheet at most.")] = 24,
+    seed: Annotated[int, typer.Option(help="Another seed chooses other random photos.")] = 0,
+) -> None:
+    """Write one HTML page about shards: figures, and pictures of typical and doubtful poses."""
+    from vsam_heatmaps.photos import list_photos
+    from vsam_heatmaps.reports import write_report
+
+    write_report(
+        shards,
+        out,
+        photos=list_photos(photos, root=root) if photos else None,
+        samples=samples,
+        seed=seed,
+        progress=True,
+    )
+    typer.echo(f"Wrote {out}.")
