@@ -20,10 +20,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from vsam_heatmaps.extraction.workers import LEAST_SIDE
 from vsam_heatmaps.images import decode, read_bytes, read_photo
 from vsam_heatmaps.mediapipe_backend import MediaPipePoseEstimator
 from vsam_heatmaps.photos import list_photos
-from vsam_heatmaps.workers import LEAST_SIDE
 
 
 def enlarged(path: Path, side: int, noise: float) -> bytes:

@@ -30,12 +30,12 @@ from numpy.typing import NDArray
 
 from vsam_datasets.mannequins import draw_mannequin
 from vsam_heatmaps.engines import PRECISIONS
+from vsam_heatmaps.extraction.workers import LEAST_SIDE
 from vsam_heatmaps.images import read_photo
 from vsam_heatmaps.mediapipe_backend import MediaPipePoseEstimator
 from vsam_heatmaps.openvino_backend import OpenVinoPoseEstimator
 from vsam_heatmaps.photos import list_photos
 from vsam_heatmaps.poses import PoseEstimator
-from vsam_heatmaps.workers import LEAST_SIDE
 
 Image = NDArray[np.uint8]
 Estimators = Mapping[str, PoseEstimator]

@@ -14,11 +14,11 @@ from unittest.mock import patch
 import cv2
 
 from vsam_heatmaps.engines import choose_engine
+from vsam_heatmaps.extraction.workers import LEAST_SIDE
 from vsam_heatmaps.images import decode, read_bytes
 from vsam_heatmaps.pose_model import find_pose_model
 from vsam_heatmaps.rendering import RenderOptions, render_heatmaps
 from vsam_heatmaps.shards import Record, ShardInfo, Status, no_keypoints, write_shard
-from vsam_heatmaps.workers import LEAST_SIDE
 
 STAGES = ("decode", "pose", "render", "write")
 WARM_UP = 8  # photos

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from made_shards import INFO, make_record, same, write
 
 from vsam_heatmaps import Shards, Status, VsamError
-from vsam_heatmaps.merging import merge
+from vsam_heatmaps.shards.merging import merge
 from vsam_heatmaps.verification import verify
 
 NAMES = ("a.jpg", "a/b.jpg", "B.jpg", "z é 👗.jpg", "ﬀ.jpg", "\U0001f457.jpg")
@@ -236,7 +236,7 @@ class TestRefusals:
 def slow_merge(inputs, tmp_path):
     """Start a merge in a process of its own; give it once some of its shards are written."""
     code = (
-        "import sys\nfrom pathlib import Path\nfrom vsam_heatmaps.merging import merge\n"
+        "import sys\nfrom pathlib import Path\nfrom vsam_heatmaps.shards.merging import merge\n"
         "*inputs, out = map(Path, sys.argv[1:])\nmerge(inputs, out, shard_size=1)"
     )
     command = [sys.executable, "-c", code, *map(str, inputs), str(tmp_path / "out")]

@@ -16,7 +16,7 @@ from PIL import Image
 from vsam_heatmaps import PARTS, Shards, Status, VsamError, list_photos
 from vsam_heatmaps.landmarks import BODY, landmark_indices
 from vsam_heatmaps.reports import write_report
-from vsam_heatmaps.survey import survey
+from vsam_heatmaps.reports.survey import survey
 
 VOID = {"meta", "link", "img", "br", "rect", "line"}
 

@@ -10,8 +10,9 @@ from extracting import contents, copy_photos, plain
 from killers import HARMLESS, KILLED, KillerEngine, write_photo
 from PIL import Image
 
-from vsam_heatmaps import Shards, Status, VsamError, extract, extraction, pruning, shards
-from vsam_heatmaps.extraction import ExtractOptions
+from vsam_heatmaps import Shards, Status, VsamError, extract
+from vsam_heatmaps.extraction import ExtractOptions, run
+from vsam_heatmaps.shards import Record, pruning
 
 OPTIONS = ExtractOptions(workers=1, shard_size=2)
 
@@ -25,14 +26,14 @@ def photos(mannequins, tmp_path):
 def counted(monkeypatch):
     """Count the records that are made, not kept."""
     made = []
-    settle = extraction.Earlier.settle
+    settle = run.Earlier.settle
 
     def counting(self, task, outcome):
-        if isinstance(outcome, shards.Record):
+        if isinstance(outcome, Record):
             made.append(task.photo.id)
         return settle(self, task, outcome)
 
-    monkeypatch.setattr(extraction.Earlier, "settle", counting)
+    monkeypatch.setattr(run.Earlier, "settle", counting)
     return made
 
 
@@ -221,7 +222,7 @@ class TestUnreadable:
         photos = tmp_path / "photos"
         for number, colour in enumerate([HARMLESS, KILLED, HARMLESS]):
             write_photo(photos / f"{number}.png", colour)
-        monkeypatch.setattr(extraction, "Work", killing_work(tmp_path))
+        monkeypatch.setattr(run, "Work", killing_work(tmp_path))
         out = tmp_path / "out"
         first = extract([photos], out, options=OPTIONS)
         reason = "a worker process died on it (SIGKILL, as when memory runs out), twice"
@@ -230,7 +231,7 @@ class TestUnreadable:
         record = Shards(out)["1.png"]
         assert (record.status, record.reason) == (Status.UNREADABLE, reason)
         assert record.sha256 == hashlib.sha256((photos / "1.png").read_bytes()).digest()
-        monkeypatch.setattr(extraction, "Work", killing_work(tmp_path, dies=True))
+        monkeypatch.setattr(run, "Work", killing_work(tmp_path, dies=True))
         again = extract([photos], out, options=OPTIONS)  # nobody looks at it
         assert again.unchanged == 3
         assert again.unreadable == first.unreadable
@@ -239,7 +240,7 @@ class TestUnreadable:
         photos, out = tmp_path / "photos", tmp_path / "out"
         for number, colour in enumerate([HARMLESS, KILLED, HARMLESS]):
             write_photo(photos / f"{number}.png", colour)
-        monkeypatch.setattr(extraction, "Work", killing_work(tmp_path))
+        monkeypatch.setattr(run, "Work", killing_work(tmp_path))
         extract([photos], out, options=OPTIONS)
         kept = contents(out)
         retry = ExtractOptions(workers=1, shard_size=2, retry_unreadable=True)
@@ -254,7 +255,7 @@ class TestUnreadable:
 
 def killing_work(folder, *, dies=False):
     """Make `Work` with an engine that photos can kill in the place of the real one."""
-    work = extraction.Work
+    work = run.Work
 
     def make(engine, *more):
         return work(KillerEngine(folder, dies), *more)

@@ -289,7 +289,7 @@ def test_a_folder_may_hold_more_shards_than_stay_open(folder):
 
 def test_very_large_shards_are_closed_sooner(folder, monkeypatch):
     """What an open shard keeps in memory grows with its rows."""
-    monkeypatch.setattr("vsam_heatmaps.shard_files._MAX_OPEN_ROWS", 9)
+    monkeypatch.setattr("vsam_heatmaps.shards.files._MAX_OPEN_ROWS", 9)
     for number in range(1, 4):
         added = [make_record(f"p{number}{row}.jpg", 10 * number + row) for row in range(4)]
         write_shard(folder / f"shard-{number:06d}.h5", INFO, added)

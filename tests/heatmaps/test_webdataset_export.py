@@ -25,10 +25,10 @@ from PIL import Image
 from tiny import keypoints, record, shard_info, write_shards
 
 from vsam_heatmaps import Shards, VsamError, list_photos
+from vsam_heatmaps.export import ExportOptions, export
+from vsam_heatmaps.export.samples import sample_key
 from vsam_heatmaps.landmarks import LANDMARKS
 from vsam_heatmaps.shards import Status, write_shard
-from vsam_heatmaps.webdataset_export import ExportOptions, export
-from vsam_heatmaps.webdataset_samples import sample_key
 
 KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
 # Ids that differ in what WebDataset takes for an extension, or that it would leave out or mix up.
@@ -335,7 +335,7 @@ def test_a_killed_export_leaves_whole_tars_alone(tmp_path):
     script = (
         "import sys; from pathlib import Path\n"
         "from vsam_heatmaps import Shards, list_photos\n"
-        "from vsam_heatmaps.webdataset_export import ExportOptions, export\n"
+        "from vsam_heatmaps.export import ExportOptions, export\n"
         "folder = Path(sys.argv[1])\n"
         "export(Shards(folder / 'shards'), list_photos([folder / 'photos']), folder / 'out',\n"
         "       options=ExportOptions(maxcount=40))"

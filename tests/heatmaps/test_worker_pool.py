@@ -20,11 +20,11 @@ from killers import (
 )
 
 from vsam_heatmaps.errors import VsamError
+from vsam_heatmaps.extraction.worker_pool import WorkerPool
+from vsam_heatmaps.extraction.workers import Task, Work
 from vsam_heatmaps.photos import Photo
 from vsam_heatmaps.rendering import RenderOptions
 from vsam_heatmaps.shards import Record, Status
-from vsam_heatmaps.worker_pool import WorkerPool
-from vsam_heatmaps.workers import Task, Work
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals")
 

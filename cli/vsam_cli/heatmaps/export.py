@@ -50,10 +50,10 @@ def export(
     ] = OnWrongPhoto.stop,
 ) -> None:
     """Write photos with their heatmaps as WebDataset tar files, for trainers that stream."""
+    from vsam_heatmaps.export import ExportOptions
+    from vsam_heatmaps.export import export as run_export
     from vsam_heatmaps.photos import list_photos
     from vsam_heatmaps.shards import Shards
-    from vsam_heatmaps.webdataset_export import ExportOptions
-    from vsam_heatmaps.webdataset_export import export as run_export
 
     options = ExportOptions(
         maxcount=maxcount,

@@ -32,7 +32,7 @@ def merge(
     ] = OnConflict.stop,
 ) -> None:
     """Join folders of shards into a new one, sorted, with one record a photo."""
-    from vsam_heatmaps.merging import merge as run_merge
+    from vsam_heatmaps.shards.merging import merge as run_merge
 
     report = run_merge(
         folders, out, shard_size=shard_size, on_conflict=on_conflict.value, progress=True

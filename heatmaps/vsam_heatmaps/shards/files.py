@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import VsamError
+from ..errors import VsamError
 
 PATTERN = "shard-*.h5"
 

@@ -6,11 +6,11 @@ import base64
 import hashlib
 from dataclasses import dataclass, field
 
-from .errors import UnreadablePhotoError
-from .images import decode_photo
-from .overlays import Image, draw_skeleton, fit_tile, heat_overlay
-from .photos import Photos
-from .shards import Record, ShardInfo, Status
+from ..errors import UnreadablePhotoError
+from ..images import decode_photo
+from ..overlays import Image, draw_skeleton, fit_tile, heat_overlay
+from ..photos import Photos
+from ..shards import Record, ShardInfo, Status
 
 _THUMBNAIL = 320  # longer side in pixels: three sheets of 24 photos make a page of some 2 MB
 _JPEG_QUALITY = 80

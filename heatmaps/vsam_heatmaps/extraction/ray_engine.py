@@ -25,12 +25,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .engines import Engine, Lookup
-from .errors import VsamError
+from ..engines import Engine, Lookup
+from ..errors import VsamError
+from ..pose_model import find_pose_model
+from ..shards import Record, write_shard
+from ..shards.writer import ShardWriter, next_shard_number, shard_path
 from .job import Job, Settle, Settlements
-from .pose_model import find_pose_model
-from .shard_writer import ShardWriter, next_shard_number, shard_path
-from .shards import Record, write_shard
 from .worker_pool import WorkerPool
 from .workers import Moved, Task, Unchanged, Written
 

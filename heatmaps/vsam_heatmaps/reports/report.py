@@ -9,15 +9,15 @@ from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
 
-from . import __version__
-from .atomic import write_text
-from .errors import expected
-from .names import Names
-from .photos import Photos
-from .progress import track
-from .report_sheets import Tile, make_tile
-from .shard_files import damage_told, opened
-from .shards import FORMAT_VERSION, ShardInfo, Shards
+from .. import __version__
+from ..atomic import write_text
+from ..errors import expected
+from ..names import Names
+from ..photos import Photos
+from ..progress import track
+from ..shards import FORMAT_VERSION, ShardInfo, Shards
+from ..shards.files import damage_told, opened
+from .sheets import Tile, make_tile
 from .survey import BINS, Survey, survey
 
 _LONGEST_TEXT = 160  # characters of an id or a reason that are shown
@@ -103,7 +103,7 @@ def _page(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["shown"] = _shown
-    source = resources.files("vsam_heatmaps").joinpath("report.html").read_text(encoding="utf-8")
+    source = resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8")
     counts = shards.counts()
     return environment.from_string(source).render(
         version=__version__,

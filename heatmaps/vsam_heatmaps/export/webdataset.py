@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .atomic import replacing, write_text
-from .errors import UnreadablePhotoError, VsamError, expected, explain_os_error
-from .photos import Photos
-from .progress import Progress, track
-from .shards import Record, Shards, Status
-from .webdataset_samples import make_sample, tar_size
+from ..atomic import replacing, write_text
+from ..errors import UnreadablePhotoError, VsamError, expected, explain_os_error
+from ..photos import Photos
+from ..progress import Progress, track
+from ..shards import Record, Shards, Status
+from .samples import make_sample, tar_size
 
 FORMAT = "vsam-webdataset"
 FORMAT_VERSION = 1
@@ -171,7 +171,7 @@ def _photo(record: Record, photos: Photos) -> bytes:
 
 
 def _description(shards: Shards, report: ExportReport) -> str:
-    from . import __version__
+    from .. import __version__
 
     description: dict[str, Any] = {
         "format": FORMAT,

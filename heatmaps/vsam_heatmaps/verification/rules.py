@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .engines import PEOPLE
-from .errors import VsamError
-from .landmarks import landmark_set
-from .rendering import RenderOptions, render_heatmaps
-from .shards import ShardInfo, Status
+from ..engines import PEOPLE
+from ..errors import VsamError
+from ..landmarks import landmark_set
+from ..rendering import RenderOptions, render_heatmaps
+from ..shards import ShardInfo, Status
 
 Columns = Mapping[str, NDArray[Any]]
 """The small data sets of one shard by name, of N rows each; what could not be read is missing."""

@@ -10,8 +10,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import UnreadablePhotoError
-from .shards import Record
+from ..errors import UnreadablePhotoError
+from ..shards import Record
 
 # What Pillow calls formats whose usual extension is another word.
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "JPEG2000": "jp2", "TIFF": "tif"}

@@ -1,4 +1,4 @@
-"""Read and write shards of heatmaps. `heatmaps/README.md` is the format's specification."""
+"""Read a folder of shards by photo id. `heatmaps/README.md` is the format's specification."""
 
 from __future__ import annotations
 
@@ -8,183 +8,19 @@ from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from enum import IntEnum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .atomic import replacing
-from .errors import VsamError, expected
-from .landmarks import LANDMARK_SETS, landmark_set
-from .names import NameBlock, Names
-from .rendering import RenderOptions, compose_regions
-from .shard_files import PATTERN as PATTERN  # for who writes shards
-from .shard_files import ShardFiles, damage_told, list_shards, opened
-
-FORMAT = "vsam-heatmaps"
-FORMAT_VERSION = 1
-
-# Maps take 13.2 % of their raw size at level 9 and are written in 100 µs; level 3: 13.6 %, 40 µs;
-# level 19: 12.7 %, 2 ms. All are read in 40 µs. gzip reads in 85 µs for the same size; LZ4 reads in
-# 19 µs but takes 17 %.
-_ZSTD_LEVEL = 9
-
-
-class Status(IntEnum):
-    """What became of a photo."""
-
-    OK = 0
-    NO_POSE = 1
-    UNREADABLE = 2
-
-
-@dataclass(frozen=True)
-class ShardInfo:
-    """What all shards of a folder share. Two extractions fit together if this is equal.
-
-    Attributes:
-        side: Height and width of the maps in pixels.
-        sigma: Standard deviation of the Gaussians as a share of the side.
-        channels: Name of each channel.
-        min_visibility: Joints below were left out.
-        backend: Name of the pose estimator, or of the keypoint file's format.
-        pose_model_sha256: SHA-256 of the pose model's file, or of the keypoint file.
-        min_confidence: Least confidence at which the estimator reported a person.
-        max_pixels: Photos with more pixels count as unreadable.
-        precision: Arithmetic of the estimator's networks.
-        crops: Whether people of whom only a part shows were looked for.
-        region_network_sha256: SHA-256 of the weights that found them, empty without.
-        people: Whom the maps show: `main` or `all`.
-        landmarks: Which landmarks the keypoints are, a name in `LANDMARK_SETS`.
-    """
-
-    side: int
-    sigma: float
-    channels: tuple[str, ...]
-    min_visibility: float
-    backend: str
-    pose_model_sha256: str
-    min_confidence: float
-    max_pixels: int
-    precision: str = "f32"
-    crops: bool = False
-    region_network_sha256: str = ""
-    people: str = "main"
-    landmarks: str = "body"
-
-    @property
-    def render_options(self) -> RenderOptions:
-        """The options that rendered these maps."""
-        parts = RenderOptions(self.side, self.sigma, "parts", self.min_visibility, self.landmarks)
-        kinds = (parts, replace(parts, channels="joints"))
-        return {options.channel_names: options for options in kinds}[self.channels]
-
-
-@dataclass(frozen=True)
-class Record:
-    """One photo's entry.
-
-    Attributes:
-        id: The photo's path relative to the root of the photos.
-        status: `OK`, `NO_POSE` or `UNREADABLE`.
-        heatmaps: (C, H, W) uint8, 255 = 1.0; zeros without a pose.
-        channels: Names of the C channels.
-        keypoints: (K, 4) float32: x, y as shares of the upright photo's width and height,
-            visibility, presence of K landmarks, see `Poses`; NaN without a pose.
-        size: Width and height of the upright photo in pixels; (0, 0) if unreadable.
-        sha256: Hash of the photo's file; zeros if it could not even be read.
-        reason: Why the photo is unreadable, else empty.
-        people: How many people were found.
-    """
-
-    id: str
-    status: Status
-    heatmaps: NDArray[np.uint8]
-    channels: tuple[str, ...]
-    keypoints: NDArray[np.float32]
-    size: tuple[int, int]
-    sha256: bytes
-    reason: str = ""
-    people: int = 0
-
-    def region(self, name: str) -> NDArray[np.uint8]:
-        """Compose one region's map, (H, W) uint8; see `compose_regions`."""
-        return self.regions([name])[0]
-
-    def regions(self, names: Sequence[str]) -> NDArray[np.uint8]:
-        """Compose named regions, (R, H, W) uint8; see `compose_regions`."""
-        return compose_regions(self.heatmaps, self.channels, names)
-
-
-def write_shard(path: Path, info: ShardInfo, records: Sequence[Record]) -> None:
-    """Write one shard, atomically.
-
-    Raises:
-        VsamError: If maps or keypoints have another shape than `info` says, or the operating
-            system refuses (no space, no permission).
-    """
-    import h5py
-    import hdf5plugin
-
-    from . import __version__
-
-    shape = (len(records), len(info.channels), info.side, info.side)
-    points = (len(landmark_set(info.landmarks)), 4)
-    for record in records:
-        for name, rule in (("heatmaps", shape[1:]), ("keypoints", points)):
-            given = getattr(record, name).shape
-            if given != rule:
-                raise expected(f"{name} of {record.id}", f"of shape {rule}", given)
-    with replacing(path) as temporary:
-        # The file is made in memory: what HDF5 does after a failed write (a full disk) may crash
-        # the process, and a plain write fails cleanly. Version 1.10 of HDF5's format is the first
-        # with checksums in what describes the data, too.
-        with h5py.File(
-            temporary.name, "w", driver="core", backing_store=False, libver="v110"
-        ) as file:
-            attributes: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
-            attributes |= {"tool_version": __version__, **asdict(info)}
-            attributes |= {"channels": json.dumps(info.channels), "crops": int(info.crops)}
-            for name, value in attributes.items():
-                file.attrs[name] = _fixed([value])[0] if isinstance(value, str) else value
-            common: dict[str, Any] = {"fletcher32": True, "track_times": False}
-            compressed = hdf5plugin.Zstd(clevel=_ZSTD_LEVEL)
-            file.create_dataset(
-                "heatmaps",
-                data=np.stack([record.heatmaps for record in records]),
-                chunks=(1, *shape[1:]),
-                **common,
-                **compressed,
-            )
-            keypoints = np.stack([record.keypoints for record in records])
-            # The bytes of a number apart: exponents are alike. Three quarters of the raw size.
-            file.create_dataset(
-                "keypoints",
-                data=keypoints,
-                chunks=keypoints.shape,
-                shuffle=True,
-                **common,
-                **compressed,
-            )
-            columns: dict[str, NDArray[Any]] = {
-                "size": np.array([record.size for record in records], np.int32),
-                "people": np.array([record.people for record in records], np.int32),
-                "status": np.array([record.status for record in records], np.uint8),
-                "sha256": np.stack([np.frombuffer(r.sha256, np.uint8) for r in records]),
-            }
-            for name, array in columns.items():
-                file.create_dataset(name, data=array, chunks=array.shape, **common)
-            for name, strings in {
-                "id": [record.id for record in records],
-                "reason": [record.reason for record in records],
-            }.items():
-                file.create_dataset(name, data=_fixed(strings), chunks=(len(records),), **common)
-            file.flush()
-            image = file.id.get_file_image()
-        temporary.write_bytes(image)
+from ..errors import VsamError, expected
+from ..landmarks import LANDMARK_SETS
+from ..names import NameBlock, Names
+from ..rendering import compose_regions
+from .files import ShardFiles, damage_told, list_shards, opened
+from .records import FORMAT, FORMAT_VERSION, Record, ShardInfo, Status, differences
 
 
 class Shards:
@@ -341,28 +177,6 @@ def read_info(path: Path) -> ShardInfo:
     """
     with opened(path) as file, damage_told(path):
         return _read_info(path, file)
-
-
-def differences(a: ShardInfo, b: ShardInfo) -> str:
-    """Name what differs between two sets of options."""
-    return ", ".join(
-        f"{field.name} {getattr(a, field.name)!r} and {getattr(b, field.name)!r}"
-        for field in fields(ShardInfo)
-        if getattr(a, field.name) != getattr(b, field.name)
-    )
-
-
-def no_keypoints(landmarks: str = "body") -> NDArray[np.float32]:
-    """Make the keypoints of a photo without a pose: (K, 4) NaN, of a set in `LANDMARK_SETS`."""
-    return np.full((len(landmark_set(landmarks)), 4), np.nan, np.float32)
-
-
-def _fixed(strings: Sequence[str]) -> NDArray[Any]:
-    """Encode strings to one length: HDF5 keeps others where no checksum covers them."""
-    import h5py
-
-    encoded = [string.encode() for string in strings]
-    return np.array(encoded, h5py.string_dtype("utf-8", max(1, *map(len, encoded))))
 
 
 @dataclass(frozen=True)

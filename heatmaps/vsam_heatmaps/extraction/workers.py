@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .engines import Engine, Lookup
-from .errors import UnreadablePhotoError
-from .hashes import HashIndex
-from .images import Decoded, decode
-from .photos import Photo
-from .poses import PoseEstimator, Poses
-from .rendering import RenderOptions, render_heatmaps
-from .shards import Record, Status, no_keypoints
+from ..engines import Engine, Lookup
+from ..errors import UnreadablePhotoError
+from ..hashes import HashIndex
+from ..images import Decoded, decode
+from ..photos import Photo
+from ..poses import PoseEstimator, Poses
+from ..rendering import RenderOptions, render_heatmaps
+from ..shards import Record, Status, no_keypoints
 
 LEAST_SIDE = 500
 """Large JPEGs are decoded at a reduced scale with at least this many pixels on the longer side."""

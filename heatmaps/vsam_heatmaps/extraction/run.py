@@ -13,20 +13,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .atomic import prepare_output_folder
-from .engines import PEOPLE, Engine, Lookup, choose_engine
-from .errors import VsamError, expected, explain_os_error
-from .images import MAX_PIXELS
+from ..atomic import prepare_output_folder
+from ..engines import PEOPLE, Engine, Lookup, choose_engine
+from ..errors import VsamError, expected, explain_os_error
+from ..images import MAX_PIXELS
+from ..keypoint_files import open_keypoints
+from ..photos import Photo, Photos, list_photos
+from ..pose_model import find_pose_model
+from ..progress import track
+from ..rendering import RenderOptions
+from ..shards import PATTERN, ShardInfo, Shards, Status, differences
+from ..shards.pruning import prune
+from ..shards.writer import ShardWriter
 from .job import Job, Settle, Settlements
-from .keypoint_files import open_keypoints
-from .photos import Photo, Photos, list_photos
-from .pose_model import find_pose_model
-from .progress import track
-from .pruning import prune
-from .rendering import RenderOptions
 from .resuming import Earlier, Settled
-from .shard_writer import ShardWriter
-from .shards import PATTERN, ShardInfo, Shards, Status, differences
 from .worker_pool import WorkerPool
 from .workers import Outcome, Task, Work, Written
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .landmarks import landmark_set
-from .rendering import compose_regions
-from .shards import Record, Shards, Status
+from ..landmarks import landmark_set
+from ..rendering import compose_regions
+from ..shards import Record, Shards, Status
 
 BINS = 20
 """Bins of the histogram of visibilities, each a twentieth wide."""

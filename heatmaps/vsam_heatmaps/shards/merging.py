@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .atomic import making_folder, refuse_unless_empty
-from .errors import VsamError, expected, explain_os_error
-from .progress import track
-from .shard_writer import ShardWriter
-from .shards import PATTERN, Record, Shards, differences
+from ..atomic import making_folder, refuse_unless_empty
+from ..errors import VsamError, expected, explain_os_error
+from ..progress import track
+from .files import PATTERN
+from .reading import Shards
+from .records import Record, differences
+from .writer import ShardWriter
 
 ON_CONFLICT = ("stop", "first", "last")
 """What becomes of a photo with different records: nothing is merged, or one of them is taken."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from .errors import VsamError
-from .shards import PATTERN, Record, ShardInfo, write_shard
+from ..errors import VsamError
+from .files import PATTERN
+from .records import Record, ShardInfo
+from .writing import write_shard
 
 
 class ShardWriter:

@@ -24,7 +24,7 @@ from multiprocessing import connection as connections
 from multiprocessing import resource_tracker
 from typing import Any
 
-from .errors import VsamError
+from ..errors import VsamError
 from .workers import Outcome, RecordMaker, Task, Work, unreadable
 
 _log = logging.getLogger("vsam")

@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from .errors import UnreadablePhotoError, VsamError
-from .names import NameBlock
-from .photos import Photo, Photos
-from .progress import track
-from .record_checks import (
+from ..errors import UnreadablePhotoError, VsamError
+from ..names import NameBlock
+from ..photos import Photo, Photos
+from ..progress import track
+from ..shards import ShardInfo, differences, read_info
+from ..shards.files import damage_told, list_shards, opened
+from .rules import (
     column_shapes,
     data_set_problem,
     id_problems,
@@ -27,8 +29,6 @@ from .record_checks import (
     record_problems,
     render_options_of,
 )
-from .shard_files import damage_told, list_shards, opened
-from .shards import ShardInfo, differences, read_info
 
 _NO_HASH = bytes(32)
 _T = TypeVar("_T")

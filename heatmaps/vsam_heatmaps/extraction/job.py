@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..shards import ShardInfo
 from .resuming import Settled
-from .shards import ShardInfo
 from .workers import Outcome, Task, Work, Written
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .atomic import remove
-from .names import Names
-from .shards import Shards, write_shard
+from ..atomic import remove
+from ..names import Names
+from .reading import Shards
+from .writing import write_shard
 
 
 def prune(folder: Path, keep: Names) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .hashes import HashIndex
-from .photos import Photo, Photos
-from .shards import Record, Shards, Status
+from ..hashes import HashIndex
+from ..photos import Photo, Photos
+from ..shards import Record, Shards, Status
 from .workers import Known, Moved, Outcome, Task, Unchanged, Written
 
 _NO_HASH = bytes(32)
