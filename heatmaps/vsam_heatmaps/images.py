@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
+import importlib
 import io
-import struct
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import UnreadablePhotoError
+from .image_headers import Header
+from .image_kinds import read_header
 
 MAX_PIXELS = 100_000_000
 """Photos with more pixels are refused before they are decoded: 300 MB as RGB are enough."""
 
-# The frame headers of JPEGs that OpenCV decodes (baseline, extended, progressive), and what may
-# stand before: tables, restart interval, application data, comments.
-_JPEG_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
-_JPEG_SEGMENTS = frozenset({0xC4, 0xCC, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE})
-_EXIF_ORIENTATION = 0x0112
-
 _DAMAGED = "it is truncated, damaged or of an unsupported kind"
+
+# The only parts of Pillow that run. Image.open would try some forty, of which one starts
+# Ghostscript, and would refuse more than 178 megapixels whatever `max_pixels` is.
+_PILLOW_FORMATS = {
+    "PNG": "PngImagePlugin.PngImageFile",
+    "GIF": "GifImagePlugin.GifImageFile",
+    "BMP": "BmpImagePlugin.BmpImageFile",
+    "TIFF": "TiffImagePlugin.TiffImageFile",
+}
+_BAND = 1 << 18  # pixels that are laid over white at once
+
+
+def max_bytes(max_pixels: int = MAX_PIXELS) -> int:
+    """Say how large a file can be that holds a photo: 16-bit RGBA, not compressed, and 64 MiB."""
+    return 8 * max_pixels + (1 << 26)
 
 
 def read_photo(
@@ -33,15 +47,48 @@ def read_photo(
     Raises:
         UnreadablePhotoError: If it can't be read or decoded.
     """
-    return decode_photo(read_bytes(path), max_pixels=max_pixels, least_side=least_side)
+    data = read_bytes(path, max_bytes=max_bytes(max_pixels))
+    return decode_photo(data, max_pixels=max_pixels, least_side=least_side)
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a photo's file; what the system refuses becomes an `UnreadablePhotoError`."""
+def read_bytes(path: Path, *, max_bytes: int = max_bytes()) -> bytes:
+    """Read a photo's file.
+
+    Args:
+        path: A file, or a link to one.
+        max_bytes: Larger files are refused, and so are those that grow while they are read.
+
+    Raises:
+        UnreadablePhotoError: If the system refuses, if it is too large, or if it is no file but a
+            folder, a pipe, a socket or a device: to open some of them already waits, or acts.
+    """
     try:
-        return path.read_bytes()
+        _check_file(path.stat(), max_bytes)
+        with open(path, "rb", opener=_open_at_once) as file:
+            size = _check_file(os.fstat(file.fileno()), max_bytes)  # another may be there by now
+            data = file.read(size + 1)
     except OSError as error:
         raise UnreadablePhotoError(error.strerror or str(error)) from error
+    if len(data) > size:
+        raise UnreadablePhotoError("it grew while it was read: something is still writing it")
+    return data
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has no such pipes
+
+
+def _check_file(found: os.stat_result, max_bytes: int) -> int:
+    """Give the size in bytes of what should be a file."""
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(found.st_mode):
+        raise UnreadablePhotoError("it is a pipe, a socket or a device, not a file")
+    if found.st_size > max_bytes:
+        raise UnreadablePhotoError(
+            f"it has {found.st_size} bytes, more than the limit of {max_bytes} for a photo"
+        )
+    return found.st_size
 
 
 def decode_photo(
@@ -85,64 +132,32 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, least_side: int | None 
     """
     if not data:
         raise UnreadablePhotoError("the file is empty")
-    jpeg = _jpeg_size(data)
-    (width, height), transparent = (jpeg, False) if jpeg else _size_and_transparency(data)
+    header = read_header(data)
+    width, height = header.size
     if width * height > max_pixels:
         raise UnreadablePhotoError(
             f"it has {width} x {height} pixels, more than the limit of {max_pixels} (--max-pixels)"
         )
-    if transparent:
-        return _in_full(_decode_over_white(data))
-    if jpeg is None or least_side is None:
-        return _in_full(_decode_with_opencv(data))
-    divisor = next((d for d in (8, 4, 2) if -(-max(jpeg) // d) >= least_side), 1)
-    image = _decode_with_opencv(data, divisor)
-    return Decoded(image, _upright(jpeg, image, divisor, data))
+    if header.flaw:
+        raise UnreadablePhotoError(header.flaw)
+    try:
+        if header.pillow:
+            return _in_full(_turned(_decode_with_pillow(header), header.orientation))
+        if header.alpha:
+            return _in_full(_turned(_decode_over_white(header.data), header.orientation))
+        if header.kind != "JPEG" or least_side is None:
+            return _in_full(_decode_with_opencv(header.data))
+        divisor = next((d for d in (8, 4, 2) if -(-max(header.size) // d) >= least_side), 1)
+        image = _decode_with_opencv(header.data, divisor)
+    except MemoryError as error:
+        raise UnreadablePhotoError(
+            f"there is not enough memory for its {width} x {height} pixels"
+        ) from error
+    return Decoded(image, _upright(header, image, divisor))
 
 
 def _in_full(image: NDArray[np.uint8]) -> Decoded:
     return Decoded(image, (image.shape[1], image.shape[0]))
-
-
-def _size_and_transparency(data: bytes) -> tuple[tuple[int, int], bool]:
-    """Read an image's (width, height) before rotation, and whether it may be transparent."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data)) as header:
-            transparent = "A" in header.getbands() or "transparency" in header.info
-            # Pillow cuts 16-bit grey off at 255: OpenCV then, without the one transparent grey.
-            return header.size, transparent and not header.mode.startswith("I")
-    except Image.DecompressionBombError as error:
-        raise UnreadablePhotoError("it has more than 178 megapixels") from error
-    except Exception as error:  # Pillow's plugins raise whatever a damaged header leads them to
-        raise UnreadablePhotoError("it is not an image, or its header is damaged") from error
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Read (width, height) before rotation from a JPEG's frame header (ITU T.81, annex B).
-
-    Pillow would do it as well, but takes a tenth of the time in which a small photo is decoded.
-
-    Returns:
-        None for what is no JPEG, and for one that is damaged or uncommon in any way.
-    """
-    if not data.startswith(b"\xff\xd8\xff"):
-        return None
-    position = 2
-    with contextlib.suppress(IndexError, struct.error):  # the data ends
-        while data[position] == 0xFF:
-            marker = data[position + 1]
-            length, depth, height, width, channels = struct.unpack_from(
-                ">HBHHB", data, position + 2
-            )
-            if marker in _JPEG_FRAMES:
-                usual = depth == 8 and channels in (1, 3, 4) and width and height
-                return (width, height) if usual else None
-            if marker not in _JPEG_SEGMENTS:
-                return None
-            position += 2 + length
-    return None
 
 
 def _decode_with_opencv(data: bytes, divisor: int = 1) -> NDArray[np.uint8]:
@@ -156,48 +171,98 @@ def _decode_with_opencv(data: bytes, divisor: int = 1) -> NDArray[np.uint8]:
         4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
         8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
     }[divisor]
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    return _imdecode(data, cv2.IMREAD_COLOR_RGB | reduced)
+
+
+def _imdecode(data: bytes, flags: int) -> NDArray[np.uint8]:
+    import cv2
+
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | reduced)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from error
         raise UnreadablePhotoError(f"OpenCV can't decode it: {error.err}") from error
+    finally:
+        cv2.utils.logging.setLogLevel(before)
     if image is None:
         raise UnreadablePhotoError(_DAMAGED)
     return np.asarray(image, np.uint8)
 
 
-def _upright(
-    size: tuple[int, int], image: NDArray[np.uint8], divisor: int, data: bytes
-) -> tuple[int, int]:
+def _upright(header: Header, image: NDArray[np.uint8], divisor: int) -> tuple[int, int]:
     """Turn a JPEG's (width, height) as its decoded image was turned by EXIF."""
-    width, height = (-(-side // divisor) for side in size)
-    if width != height:
-        turned = image.shape[:2] != (height, width)
-    else:  # the image can't tell: 4000 x 3999 is as square as 3999 x 4000 at an eighth
-        turned = size[0] != size[1] and _exif_orientation(data) >= 5
-    return (size[1], size[0]) if turned else size
+    width, height = (-(-side // divisor) for side in header.size)
+    # A square can't tell: 4000 x 3999 is as square as 3999 x 4000 at an eighth.
+    as_stored = image.shape[:2] == (height, width)
+    turned = header.orientation >= 5 if width == height else not as_stored
+    return (header.size[1], header.size[0]) if turned else header.size
 
 
-def _exif_orientation(data: bytes) -> int:
-    from PIL import Image
+def _turned(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn an image upright, by EXIF's orientation."""
+    import cv2
 
-    with contextlib.suppress(Exception):  # damaged EXIF counts as none, as with OpenCV
-        return int(Image.open(io.BytesIO(data)).getexif().get(_EXIF_ORIENTATION, 1))
-    return 1
+    if orientation >= 5:
+        image = np.asarray(cv2.transpose(image), np.uint8)
+    flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    return image if flip is None else np.asarray(cv2.flip(image, flip), np.uint8)
 
 
 def _decode_over_white(data: bytes) -> NDArray[np.uint8]:
-    """Decode an image with transparency, lay it over white and turn it upright.
+    """Decode a transparent WebP with OpenCV, and lay it over white; (H, W, 3) uint8, not turned.
 
-    With Pillow: what OpenCV makes of transparency differs by format. Of TIFF it multiplies colours
-    by their opacity, of grey PNG it drops it, and EXIF rotation it leaves out for some.
+    Pillow needs three times the memory: its decoder is made for animations.
     """
-    from PIL import Image, ImageOps
+    import cv2
+    from PIL import Image
 
+    image = _imdecode(data, cv2.IMREAD_UNCHANGED)  # (H, W, 4), blue first
+    rgb = np.empty((*image.shape[:2], 3), np.uint8)
+    for rows in _bands(*image.shape[:2]):
+        band = np.ascontiguousarray(image[rows, :, [2, 1, 0, 3]])
+        rgb[rows] = _over_white(Image.fromarray(band))
+    return rgb
+
+
+def _decode_with_pillow(header: Header) -> NDArray[np.uint8]:
+    """Decode an image with Pillow, and lay it over white; (H, W, 3) uint8, not turned.
+
+    What OpenCV makes of transparency differs by format: of TIFF it multiplies colours by their
+    opacity, of grey PNG it drops it.
+    """
+    module, name = _PILLOW_FORMATS[header.kind].split(".")
+    plugin: Any = getattr(importlib.import_module(f"PIL.{module}"), name)
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
-    except Exception as error:  # as above
+        with plugin(io.BytesIO(header.data)) as image:
+            image.load()
+            width, height = image.size  # a TIFF is turned by now
+            left, top, right, bottom = header.box or (0, 0, width, height)
+            rgb = np.full((height, width, 3), 255, np.uint8)
+            for rows in _bands(bottom - top, right - left):
+                band = image.crop((left, top + rows.start, right, top + rows.stop))
+                rgb[top:bottom, left:right][rows] = _over_white(band)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's plugins raise whatever damage leads them to
         raise UnreadablePhotoError(_DAMAGED) from error
-    white = Image.new("RGBA", upright.size, "white")
-    return np.array(Image.alpha_composite(white, upright).convert("RGB"))
+    return rgb
+
+
+def _bands(height: int, width: int) -> list[slice]:
+    """Cut an image into bands of rows: what is made of each on the way takes little memory."""
+    rows = max(1, _BAND // width)
+    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
+
+
+def _over_white(image: Any) -> NDArray[np.uint8]:
+    """Lay a Pillow image over white: (H, W, 3) uint8."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):  # Pillow would cut off at 255
+        return np.asarray(np.asarray(image)[..., None] >> 8, np.uint8)  # (H, W) -> (H, W, 1)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.asarray(image.convert("RGB"))
