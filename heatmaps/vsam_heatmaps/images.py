@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import io
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,8 @@ def read_bytes(path: Path, *, max_bytes: int = max_bytes()) -> bytes:
             data = file.read(size + 1)
     except OSError as error:
         raise UnreadablePhotoError(error.strerror or str(error)) from error
+    except MemoryError as error:
+        raise UnreadablePhotoError("there is not enough memory to read it") from error
     if len(data) > size:
         raise UnreadablePhotoError("it grew while it was read: something is still writing it")
     return data
@@ -130,6 +134,13 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, least_side: int | None 
     Raises:
         UnreadablePhotoError: If it is empty, truncated, too large or no image.
     """
+    try:
+        return _decode(data, max_pixels, least_side)
+    except MemoryError as error:
+        raise UnreadablePhotoError("there is not enough memory to decode it") from error
+
+
+def _decode(data: bytes, max_pixels: int, least_side: int | None) -> Decoded:
     if not data:
         raise UnreadablePhotoError("the file is empty")
     header = read_header(data)
@@ -140,19 +151,14 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, least_side: int | None 
         )
     if header.flaw:
         raise UnreadablePhotoError(header.flaw)
-    try:
-        if header.pillow:
-            return _in_full(_turned(_decode_with_pillow(header), header.orientation))
-        if header.alpha:
-            return _in_full(_turned(_decode_over_white(header.data), header.orientation))
-        if header.kind != "JPEG" or least_side is None:
-            return _in_full(_decode_with_opencv(header.data))
-        divisor = next((d for d in (8, 4, 2) if -(-max(header.size) // d) >= least_side), 1)
-        image = _decode_with_opencv(header.data, divisor)
-    except MemoryError as error:
-        raise UnreadablePhotoError(
-            f"there is not enough memory for its {width} x {height} pixels"
-        ) from error
+    if header.pillow:
+        return _in_full(_turned(_decode_with_pillow(header), header.orientation))
+    if header.alpha:
+        return _in_full(_turned(_decode_over_white(header.data), header.orientation))
+    if header.kind != "JPEG" or least_side is None:
+        return _in_full(_decode_with_opencv(header.data))
+    divisor = next((d for d in (8, 4, 2) if -(-max(header.size) // d) >= least_side), 1)
+    image = _decode_with_opencv(header.data, divisor)
     return Decoded(image, _upright(header, image, divisor))
 
 
@@ -179,16 +185,25 @@ def _imdecode(data: bytes, flags: int) -> NDArray[np.uint8]:
 
     before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        if error.code == cv2.Error.StsNoMem:
-            raise MemoryError from error
-        raise UnreadablePhotoError(f"OpenCV can't decode it: {error.err}") from error
+        with _opencv_errors_explained():
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     finally:
         cv2.utils.logging.setLogLevel(before)
     if image is None:
         raise UnreadablePhotoError(_DAMAGED)
     return np.asarray(image, np.uint8)
+
+
+@contextlib.contextmanager
+def _opencv_errors_explained() -> Iterator[None]:
+    import cv2
+
+    try:
+        yield
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from error
+        raise UnreadablePhotoError(f"OpenCV can't decode it: {error.err}") from error
 
 
 def _upright(header: Header, image: NDArray[np.uint8], divisor: int) -> tuple[int, int]:
@@ -204,10 +219,11 @@ def _turned(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Turn an image upright, by EXIF's orientation."""
     import cv2
 
-    if orientation >= 5:
-        image = np.asarray(cv2.transpose(image), np.uint8)
     flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
-    return image if flip is None else np.asarray(cv2.flip(image, flip), np.uint8)
+    with _opencv_errors_explained():
+        if orientation >= 5:
+            image = np.asarray(cv2.transpose(image), np.uint8)
+        return image if flip is None else np.asarray(cv2.flip(image, flip), np.uint8)
 
 
 def _decode_over_white(data: bytes) -> NDArray[np.uint8]:

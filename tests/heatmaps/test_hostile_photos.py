@@ -343,12 +343,26 @@ class TestDecoders:
             assert cv2.utils.logging.getLogLevel() == before
 
     def test_too_little_memory_is_a_reason(self, monkeypatch):
-        def fail(*_):
-            raise MemoryError
+        import cv2
 
-        monkeypatch.setattr(np, "frombuffer", fail)
-        with pytest.raises(UnreadablePhotoError, match=r"^there is not enough memory for its 80 x"):
-            decode(samples()["jpeg"])
+        turned = Image.Exif()
+        turned[274] = 6
+        no_memory = cv2.error("Failed to allocate")
+        no_memory.code, no_memory.err = cv2.Error.StsNoMem, "Failed to allocate"
+        for name, error, data in (
+            ("imdecode", no_memory, samples()["jpeg"]),
+            ("transpose", no_memory, encode(noise(channels=4), "PNG", exif=turned)),
+            ("imdecode", MemoryError(), samples()["webp-alpha"]),
+        ):
+
+            def fail(*_, error=error):
+                raise error
+
+            with monkeypatch.context() as patched:
+                patched.setattr(cv2, name, fail)
+                with pytest.raises(UnreadablePhotoError, match=r"^there is not enough memory"):
+                    decode(data)
+            assert decode(data).image.any()
 
 
 def test_random_bytes_after_any_signature_are_refused():
