@@ -44,7 +44,7 @@ class TestExtract:
             )
             lines = done.stderr.splitlines()
             assert lines[0].startswith("poses: 4 of 4 photos, ")
-            reason = "it is not an image, or its header is damaged"
+            reason = "it is truncated, or its JPEG header is damaged"
             assert lines[1:] == [f"unreadable: 'broken.jpg': {reason}"]
         assert Shards(tmp_path / "out")["broken.jpg"].reason == reason
 

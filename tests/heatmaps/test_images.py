@@ -220,7 +220,7 @@ def test_truncated_files_are_refused(tmp_path, kind, options, alpha):
         (b"", "the file is empty"),
         (b"This is a shopping list.\n", "it is not an image, or its header is damaged"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "it is not an image"),
-        (b"\xff\xd8\xff\xe0", "it is not an image"),
+        (b"\xff\xd8\xff\xe0", "it is truncated, or its JPEG header is damaged"),
         (bytes(1000), "it is not an image"),
     ],
 )
@@ -248,7 +248,7 @@ def test_a_photo_above_the_limit_is_refused_before_it_is_decoded(tmp_path):
     # 400 million pixels in some fifty kilobytes. The rows' data is cut off: decoding would find
     # "truncated", so the reason shows that nothing was decoded.
     whole = png_chunks(20000, 20000, 1, 0, (bytes(2500) for _ in range(20000)))
-    with pytest.raises(UnreadablePhotoError, match=r"^it has more than 178 megapixels$"):
+    with pytest.raises(UnreadablePhotoError, match=r"^it has 20000 x 20000 pixels, more than"):
         read(tmp_path, whole[:2000])
     middling = png_chunks(12000, 9000, 1, 0, (bytes(1500) for _ in range(9000)))
     with pytest.raises(UnreadablePhotoError) as refused:

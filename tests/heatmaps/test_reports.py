@@ -365,7 +365,7 @@ class TestPictures:
         write(tmp_path / "s", 0, [make_record("broken.jpg", 1, Status.UNREADABLE, sha256=sha256)])
         page = report(tmp_path / "s", photos=list_photos([broken.parent]))
         assert page.pictures() == []
-        assert "can't be shown: it is not an image" in page.text["unreadable"]
+        assert "can't be shown: it is truncated" in page.text["unreadable"]
 
     def test_an_extraction(self, shards, mannequins, tmp_path):
         out = tmp_path / "report.html"

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from vsam_heatmaps.errors import UnreadablePhotoError, VsamError, expected
-from vsam_heatmaps.images import MAX_PIXELS, decode_photo
+from vsam_heatmaps.images import MAX_PIXELS, decode_photo, max_bytes
 from vsam_heatmaps.photos import Photo
 
 from .run_folder import Checkpoint, Labels, load_checkpoint
@@ -164,7 +164,9 @@ class Predictor:
 
         def load(photo: Photo) -> tuple[torch.Tensor | None, str, Any]:
             try:
-                image = decode_photo(photo.read(), max_pixels=max_pixels)
+                image = decode_photo(
+                    photo.read(max_bytes=max_bytes(max_pixels)), max_pixels=max_pixels
+                )
             except UnreadablePhotoError as error:
                 return None, str(error), None
             return self.preprocessing.resize(image), "", also(image) if also else None

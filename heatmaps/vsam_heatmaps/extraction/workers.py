@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..engines import Engine, Lookup
 from ..errors import UnreadablePhotoError
 from ..hashes import HashIndex
-from ..images import Decoded, decode
+from ..images import Decoded, decode, max_bytes
 from ..photos import Photo
 from ..poses import PoseEstimator, Poses
 from ..rendering import RenderOptions, render_heatmaps
@@ -123,7 +123,7 @@ class RecordMaker:
         sha256, size = _NO_HASH, (0, 0)
         self._hashed(sha256)
         try:
-            data = photo.read()
+            data = photo.read(max_bytes=max_bytes(work.max_pixels))
             sha256 = hashlib.sha256(data).digest()
             self._hashed(sha256)
             if task.known is not None and sha256 == task.known.sha256 and not task.again:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..errors import UnreadablePhotoError
+from ..images import MAX_BYTES, check_size
 from .folders import prefix_within
 from .photo import Photo, Stamp, stamp_of
 from .tar_members import read_members
@@ -33,18 +34,22 @@ class TarPhoto(Photo):
     stamp: Stamp
     fault: str = ""
 
-    def read(self) -> bytes:
+    def read(self, *, max_bytes: int = MAX_BYTES) -> bytes:
         """Read its bytes; nothing is decoded.
 
         The file is opened for each photo, which takes some microseconds: so threads, and processes
         that were forked or spawned, need not know of each other.
 
+        Args:
+            max_bytes: More are refused.
+
         Raises:
             UnreadablePhotoError: If the system refuses, the tar file changed since it was listed,
-                or there are no bytes.
+                there are too many bytes, or none.
         """
         if self.fault:
             raise UnreadablePhotoError(self.fault)
+        check_size(self.size, max_bytes)
         try:
             with self.path.open("rb") as file:
                 if stamp_of(os.fstat(file.fileno())) != self.stamp:

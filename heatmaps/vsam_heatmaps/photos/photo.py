@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..images import read_bytes
+from ..images import MAX_BYTES, read_bytes
 
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
@@ -26,13 +26,16 @@ class Photo:
     id: str
     path: Path
 
-    def read(self) -> bytes:
+    def read(self, *, max_bytes: int = MAX_BYTES) -> bytes:
         """Read its bytes; nothing is decoded.
 
+        Args:
+            max_bytes: More are refused; see `images.max_bytes`.
+
         Raises:
-            UnreadablePhotoError: If the system refuses.
+            UnreadablePhotoError: If the system refuses, or there are too many.
         """
-        return read_bytes(self.path)
+        return read_bytes(self.path, max_bytes=max_bytes)
 
     def __str__(self) -> str:
         """Say where it lies, for messages."""

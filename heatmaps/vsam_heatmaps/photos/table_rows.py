@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UnreadablePhotoError
+from ..images import MAX_BYTES, check_size
 from .photo import Photo, Stamp, stamp_of
 
 _BATCH_BYTES = 4 << 20  # of photos in a batch; a process holds two
@@ -36,21 +37,25 @@ class TablePhoto(Photo):
     row: int
     stamp: Stamp
 
-    def read(self) -> bytes:
+    def read(self, *, max_bytes: int = MAX_BYTES) -> bytes:
         """Read its bytes; nothing is decoded.
 
         Fast in the order of the rows: each process keeps some rows around the last one. To go back
         beyond them, the row group is read again from its beginning.
 
+        Args:
+            max_bytes: More are refused.
+
         Raises:
-            UnreadablePhotoError: If the row has none, the file is damaged there or has changed
-                since it was listed, or the system refuses.
+            UnreadablePhotoError: If the row has none or too many, the file is damaged there or has
+                changed since it was listed, or the system refuses.
         """
         # The process is part of the key: a fork would share its parent's place in the file.
         rows = _rows(self.path, self.column, self.stamp, os.getpid())
         data = rows.read(self.group, self.row - self.start)
         if data is None:
             raise UnreadablePhotoError("its row of the table holds no image")
+        check_size(len(data), max_bytes)
         return data
 
     def __str__(self) -> str:
