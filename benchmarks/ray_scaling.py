@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import statistics
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 import ray
+import ray.data
 
 from vsam_heatmaps import extract
 from vsam_heatmaps.extraction import ExtractOptions
@@ -30,12 +32,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", type=Path)
     parser.add_argument("--actors", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--few", type=int, default=200)
+    parser.add_argument("--few", type=int, default=400)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--shard-size", type=int, default=50)
     arguments = parser.parse_args()
     paths = [photo.path for photo in list_photos([arguments.photos])]
+    logging.getLogger("ray").setLevel(logging.ERROR)
     ray.init(num_cpus=max(arguments.actors), include_dashboard=False, log_to_driver=False)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
     ways = [(engine, count) for count in arguments.actors for engine in ("local", "ray")]
     times: dict[tuple[str, int], list[tuple[float, float, float]]] = {way: [] for way in ways}
     for turn in range(arguments.turns + 1):  # the first warms up
