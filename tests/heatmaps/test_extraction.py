@@ -381,8 +381,9 @@ class TestInterrupted:
         wait_until(lambda: not group_members(process.pid))
         assert not list(out.glob(".*.tmp"))
 
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-    @pytest.mark.parametrize("whole_group", [True, False], ids=["whole-group", "main-process"])
+    @pytest.mark.parametrize(
+        ("number", "whole_group"), [(signal.SIGTERM, False), (signal.SIGHUP, True)]
+    )
     def test_terminated(self, start, shards, number, whole_group):
         run, _, out = start
         process = run()
