@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -41,10 +41,17 @@ _BLOCKS_A_WAVE = 4096
 
 @dataclass(frozen=True)
 class _Block:
-    """Photos whose new records make one shard, and where that is written."""
+    """Photos whose new records make one shard.
 
+    Attributes:
+        start: Position of the first of them among all tasks.
+        path: Where the shard is written.
+        tasks: The photos.
+    """
+
+    start: int
     path: Path
-    tasks: list[Task]
+    tasks: Sequence[Task]
 
 
 _Outcomes = list[Written | Unchanged | Moved]
@@ -62,9 +69,12 @@ class _BlockMaker:
         self._pool = WorkerPool(1, self._job.work, max_seconds=job.max_seconds)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
-        return {"done": [self._make(pickle.loads(block)) for block in batch["block"]]}
+        blocks = [pickle.loads(block) for block in batch["block"]]
+        # Not the photos: the main process makes these tasks again faster than it would unpack them.
+        done = [pickle.dumps(self._make(block)) for block in blocks]
+        return {"start": [block.start for block in blocks], "done": done}
 
-    def _make(self, block: _Block) -> bytes:
+    def _make(self, block: _Block) -> _Outcomes:
         records: list[Record] = []
         outcomes: _Outcomes = []
         for _, outcome in self._pool.outcomes(iter(block.tasks)):
@@ -75,7 +85,7 @@ class _BlockMaker:
                 outcomes.append(outcome)
         if records:
             write_shard(block.path, self._job.info, records)
-        return pickle.dumps((block, outcomes))
+        return outcomes
 
 
 def _here(engine: Engine | Lookup) -> Engine | Lookup:
@@ -95,13 +105,12 @@ def _here(engine: Engine | Lookup) -> Engine | Lookup:
     return replace(engine, model=model)
 
 
-def run_on_ray(job: Job, tasks: Iterator[Task], count: int, settle: Settle) -> Settlements:
+def run_on_ray(job: Job, tasks: Sequence[Task], settle: Settle) -> Settlements:
     """Make records on the Ray cluster that `RAY_ADDRESS` names, or on one started here.
 
     Args:
         job: What is to be done; `workers` is the number of actors, each on one CPU.
         tasks: The photos.
-        count: How many they are.
         settle: See `Settle`.
 
     Raises:
@@ -111,7 +120,7 @@ def run_on_ray(job: Job, tasks: Iterator[Task], count: int, settle: Settle) -> S
     import ray.data
 
     number = next_shard_number(job.out)
-    blocks = -(-count // job.shard_size)
+    blocks = -(-len(tasks) // job.shard_size)
     with (
         _cluster(job.workers),
         # For the records that are kept under a new name: they are copied here.
@@ -119,25 +128,27 @@ def run_on_ray(job: Job, tasks: Iterator[Task], count: int, settle: Settle) -> S
     ):
         cpus = int(ray.cluster_resources().get("CPU", 1))
         actors = min(job.workers or cpus, cpus, blocks)
-        for block, outcomes in _blocks_done(job, _in_blocks(job, tasks, number), actors):
-            for task, outcome in zip(block.tasks, outcomes, strict=True):
+        for start, outcomes in _blocks_done(job, _in_blocks(job, tasks, number), actors):
+            its_tasks = tasks[start : start + len(outcomes)]
+            for task, outcome in zip(its_tasks, outcomes, strict=True):
                 settled = settle(task, outcome)
                 if settled.record is not None:
                     writer.add(settled.record)
                 yield task, settled
 
 
-def _in_blocks(job: Job, tasks: Iterator[Task], number: int) -> Iterator[_Block]:
+def _in_blocks(job: Job, tasks: Sequence[Task], number: int) -> Iterator[_Block]:
     run = secrets.token_hex(4)
-    while some := list(islice(tasks, job.shard_size)):
-        yield _Block(shard_path(job.out, number, run), some)
+    for start in range(0, len(tasks), job.shard_size):
+        path = shard_path(job.out, number, run)
+        yield _Block(start, path, tasks[start : start + job.shard_size])
         number += 1
 
 
 def _blocks_done(
     job: Job, blocks: Iterator[_Block], actors: int
-) -> Iterator[tuple[_Block, _Outcomes]]:
-    """Give each block with its outcomes, as soon as its shard is written."""
+) -> Iterator[tuple[int, _Outcomes]]:
+    """Give where each block starts and its outcomes, as soon as its shard is written."""
     import ray
     from ray.data import ActorPoolStrategy
 
@@ -151,7 +162,7 @@ def _blocks_done(
         )
         try:
             for row in dataset.iter_rows():
-                yield pickle.loads(row["done"])
+                yield int(row["start"]), pickle.loads(row["done"])
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, VsamError):
                 raise error.cause from error

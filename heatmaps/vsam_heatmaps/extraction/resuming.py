@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import overload
 
 from ..hashes import HashIndex
 from ..photos import Photo, Photos
@@ -57,6 +59,10 @@ class Earlier:
         hashes = ((self._old.sha256(self._old.ids[at]), at) for at in positions)
         return [(sha256, at) for sha256, at in hashes if sha256 != _NO_HASH]
 
+    def tasks(self, photos: Sequence[Photo]) -> Sequence[Task]:
+        """Make the tasks of photos, each when it is asked for."""
+        return _Tasks(self, photos)
+
     def task(self, photo: Photo) -> Task:
         """Make the task of a photo: its record holds while its contents have the known hash."""
         old = self._old
@@ -86,3 +92,25 @@ class Earlier:
         assert self._old is not None
         assert position is not None
         return replace(self._old[self._old.ids[position]], id=photo.id)
+
+
+class _Tasks(Sequence[Task]):
+    def __init__(self, earlier: Earlier, photos: Sequence[Photo]) -> None:
+        self._earlier, self._photos = earlier, photos
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    @overload
+    def __getitem__(self, position: int) -> Task: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> list[Task]: ...
+
+    def __getitem__(self, position: int | slice) -> Task | list[Task]:
+        if isinstance(position, slice):
+            return [self._earlier.task(photo) for photo in self._photos[position]]
+        return self._earlier.task(self._photos[position])
+
+    def __iter__(self) -> Iterator[Task]:
+        return map(self._earlier.task, self._photos)

@@ -8,7 +8,7 @@ photos and the options alone, not on the number of workers.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -231,9 +231,9 @@ def _extract(photos: Photos, out: Path, options: ExtractOptions, progress: bool)
     run = _run_locally
     if options.engine == "ray":
         from .ray_engine import run_on_ray as run
-    tasks = map(earlier.task, photos.reading_order)
+    tasks = earlier.tasks(photos.reading_order)
     with track(len(photos), "poses", shown=progress) as bar:
-        for task, settled in run(job, tasks, len(photos), settle):
+        for task, settled in run(job, tasks, settle):
             report.add(task.photo, settled)
             bar.update()
     if options.prune:
@@ -242,9 +242,9 @@ def _extract(photos: Photos, out: Path, options: ExtractOptions, progress: bool)
     return report
 
 
-def _run_locally(job: Job, tasks: Iterator[Task], count: int, settle: Settle) -> Settlements:
+def _run_locally(job: Job, tasks: Sequence[Task], settle: Settle) -> Settlements:
     """Make records over worker processes of this machine, and write them."""
-    workers = min(job.workers or os.cpu_count() or 1, count)
+    workers = min(job.workers or os.cpu_count() or 1, len(tasks))
     with (
         WorkerPool(workers, job.work, max_seconds=job.max_seconds) as pool,
         ShardWriter(job.out, job.info, job.shard_size) as writer,
