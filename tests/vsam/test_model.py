@@ -1,15 +1,16 @@
 """The network against plain torch and torchvision: same numbers, shapes, gradients, weights."""
 
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torchvision.models import vgg16
 
+from vsam import keras_weights
 from vsam.losses import VsamLoss
+from vsam.modeling import build
 from vsam.modeling.attention import AttentionBlock, FuseBlocks, SpatialAttention
 from vsam.modeling.build import ModelConfig, build_vsam
-from vsam.modeling.plan import vgg16_plan
+from vsam.modeling.plan import VggPlan, vgg16_plan
 from vsam.modeling.vsam import VSAM
 from vsam_heatmaps.errors import VsamError
 
@@ -215,6 +216,52 @@ def test_the_gradient_reaches_every_parameter(batch_norm):
         assert gradient.isfinite().all(), name
         if name not in without:
             assert gradient.abs().max() > 0, name
+
+
+OTHER_PLAN = VggPlan(blocks=((8,), (16, 8, 24), (16,), (40, 32), (24,), (16, 48)), head_channels=56)
+
+
+def test_every_size_follows_from_the_plan(monkeypatch):
+    # Other numbers of blocks, of convolutions and of channels; no two in a row are the same.
+    monkeypatch.setattr(build, "vgg16_plan", lambda width: OTHER_PLAN)
+    torch.manual_seed(9)
+    model = build_vsam(small(image_size=128)).eval()
+    assert [layer.out_channels for layer in model.features if hasattr(layer, "out_channels")] == [
+        *(8, 16, 8, 24, 16, 40, 32, 24, 16, 48)
+    ]
+    assert model.attention.fuse.conv.weight.shape == (32, 24 + 16 + 32, 1, 1)
+    assert model.category_head.conv.weight.shape == (56, 48, 3, 3)
+    assert small(image_size=128).attention_side == 32
+    output = model(torch.randn(2, 3, 128, 128))
+    assert [tuple(tensor.shape) for tensor in output] == [(2, 5), (2, 7), (2, 1, 32, 32)]
+    output.category_logits.sum().backward(retain_graph=True)
+    output.attribute_logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert keras_weights.block_layers(model.features).keys() >= {"block2_conv3", "block6_conv2"}
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_state_dict_makes_the_same_model(batch_norm):
+    torch.manual_seed(10)
+    model = randomized(build_vsam(small(batch_norm=batch_norm)))
+    copy = build_vsam(small(batch_norm=batch_norm)).eval()
+    copy.load_state_dict(model.state_dict(), strict=True)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        for ours, theirs in zip(copy(images), model(images), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_initial_weights_follow_from_the_seed():
+    states = []
+    for seed in (11, 11, 12):
+        torch.manual_seed(seed)
+        states.append(build_vsam(small()).state_dict())
+    drawn = [name for name, tensor in states[0].items() if tensor.ndim > 1]
+    assert len(drawn) > 15
+    for name in drawn:
+        assert torch.equal(states[0][name], states[1][name]), name
+        assert not torch.equal(states[0][name], states[2][name]), name
 
 
 def test_attention_is_trained_through_features_too():

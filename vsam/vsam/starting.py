@@ -9,10 +9,10 @@ import torch
 
 from vsam_datasets.preprocessing import Preprocessing
 from vsam_heatmaps.atomic import prepare_output_folder
-from vsam_heatmaps.errors import VsamError
+from vsam_heatmaps.errors import VsamError, expected
 
 from . import run_folder
-from .backbones import load_backbone
+from .backbones import IMAGENET, load_backbone
 from .config import TrainConfig
 from .modeling.build import ModelConfig
 from .modeling.vsam import VSAM
@@ -90,6 +90,8 @@ def load_start(
         model.load_state_dict(model.state_dict() | _weights_for(labels, base, config))
         return base.preprocessing
     if config.backbone_weights is not None:
+        if config.backbone_weights == IMAGENET and config.width != 1:  # half a gigabyte in vain
+            raise expected("--width", "1 with --backbone-weights imagenet", config.width)
         preprocessing = load_backbone(model, config.backbone_weights)
         return replace(preprocessing, image_size=config.image_size)
     return Preprocessing(image_size=config.image_size)
