@@ -26,7 +26,7 @@ def checked(loader: Any) -> Iterator[Pair]:
                 ]
                 raise VsamError(
                     f"Expected the {what} of {listed(wrong)} to be finite, but it holds NaN or "
-                    "infinity. Extract the heatmaps again, or take the line out of --data."
+                    "infinity. Mend them, or take their lines out of --data."
                 )
         yield batch
 
