@@ -83,7 +83,14 @@ def train(
     ] = None,
     backbone_weights: Annotated[
         str | None,
-        typer.Option(help="torchvision VGG-16 weights (.pth, .safetensors). [default: none]"),
+        typer.Option(
+            help="VGG-16 weights: a file of torchvision (.pth, .safetensors) or Keras (.h5), or "
+            "imagenet, which downloads them. [default: none]"
+        ),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help="Run folder whose weights to start from. [default: none]"),
     ] = None,
     min_crop: Annotated[
         float | None,
@@ -149,9 +156,8 @@ def train(
         "threshold": threshold,
         "fit_threshold": fit_threshold,
     }
-    if backbone_weights is not None:
-        none = backbone_weights == "none"
-        given["backbone_weights"] = backbone_weights if none else Path(backbone_weights)
+    for name, path in {"backbone_weights": backbone_weights, "init": init}.items():
+        given[name] = path if path in (None, "none") else Path(path)
     settings = resolve_config(config, given)
     if settings.pose_weight == 0 and settings.heatmaps is not None:
         typer.echo("λ is 0: the heatmaps are not used.", err=True)

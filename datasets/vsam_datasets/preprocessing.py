@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from vsam_heatmaps.errors import expected
 
 INTERPOLATIONS = ("bilinear", "nearest")
 COLOURS = ("rgb", "bgr")
+PIXEL_MAXIMA = (1, 255)
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,10 @@ class Preprocessing:
         image_size: Height and width of the input in pixels.
         interpolation: `bilinear` (with antialiasing) or `nearest` (pixel centres, as Pillow does).
         colour: Order of the channels, `rgb` or `bgr`.
-        mean: Subtracted from each channel, in units of 0..1, in the order of `colour`.
-        std: Each channel is divided by it afterwards.
+        mean: Subtracted from each channel, in the order of `colour` and in units of `pixel_max`.
+        std: Each channel is divided by it afterwards; positive.
+        pixel_max: What the brightest level becomes before: 1 brings levels to 0..1, 255 leaves them
+            as they are.
     """
 
     image_size: int = 224
@@ -35,6 +39,7 @@ class Preprocessing:
     colour: str = "rgb"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    pixel_max: int = 1
 
     def __post_init__(self) -> None:
         if self.image_size < 32 or self.image_size % 16:
@@ -43,6 +48,12 @@ class Preprocessing:
             raise expected("interpolation", f"one of {INTERPOLATIONS}", self.interpolation)
         if self.colour not in COLOURS:
             raise expected("colour", f"one of {COLOURS}", self.colour)
+        if len(self.mean) != 3 or not all(math.isfinite(value) for value in self.mean):
+            raise expected("mean", "three finite numbers", self.mean)
+        if len(self.std) != 3 or not all(0 < value < math.inf for value in self.std):
+            raise expected("std", "three positive numbers", self.std)
+        if self.pixel_max not in PIXEL_MAXIMA:
+            raise expected("pixel_max", f"one of {PIXEL_MAXIMA}", self.pixel_max)
 
     def resize(self, photo: NDArray[np.uint8], size: int | None = None) -> torch.Tensor:
         """Squash a photo to a square.
@@ -78,15 +89,16 @@ class Preprocessing:
         """
         if self.colour == "bgr":
             pixels = pixels.flip(-3)
-        return functional.normalize(
-            functional.to_dtype(pixels, torch.float32, scale=True), list(self.mean), list(self.std)
-        )
+        # Levels are not divided and multiplied again: each step would lose some 1e-5 of them.
+        values = functional.to_dtype(pixels, torch.float32, scale=self.pixel_max == 1)
+        return functional.normalize(values, list(self.mean), list(self.std))
 
     def denormalize(self, inputs: torch.Tensor) -> torch.Tensor:
         """Undo `normalize`: (..., 3, S, S) float32 to uint8 RGB."""
         mean = torch.tensor(self.mean).view(3, 1, 1)
         std = torch.tensor(self.std).view(3, 1, 1)
-        pixels = (inputs * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
+        levels = (inputs * std + mean).mul(255 / self.pixel_max)
+        pixels = levels.round().clamp(0, 255).to(torch.uint8)
         return pixels.flip(-3) if self.colour == "bgr" else pixels
 
     def __call__(self, photo: NDArray[np.uint8]) -> torch.Tensor:

@@ -82,7 +82,7 @@ def test_wrong_tables_are_told_in_one_line(refused, tmp_path, text, said):
 
 def test_missing_inputs_are_told_in_one_line(refused, tmp_path):
     none = tmp_path / "none"
-    for option in ("--data", "--photos", "--heatmaps", "--config", "--backbone-weights"):
+    for option in ("--data", "--photos", "--heatmaps", "--config", "--backbone-weights", "--init"):
         assert str(none) in refused(option, none), option
 
 

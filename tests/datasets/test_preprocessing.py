@@ -63,27 +63,31 @@ def test_normalisation_is_torchvisions_by_default():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_the_published_models_input_is_bgr_minus_the_mean_in_levels():
-    levels = (103.939, 116.779, 123.68)
+def test_levels_can_stay_as_they_are():
+    # As Keras prepares photos for VGG: the very same float32 arithmetic, so the same bits.
+    means = (103.939, 116.779, 123.68)
     published = Preprocessing(
         image_size=64,
         interpolation="nearest",
         colour="bgr",
-        mean=tuple(level / 255 for level in levels),
-        std=(1 / 255,) * 3,
+        mean=means,
+        std=(1, 1, 1),
+        pixel_max=255,
     )
     photo = noise(64, 64)
-    expected = photo[..., ::-1].astype(float) - levels
-    # Up to 255 in float32: some 1e-5 a step.
-    np.testing.assert_allclose(published(photo).permute(1, 2, 0).numpy(), expected, atol=2e-4)
+    expected = photo[..., ::-1].astype(np.float32) - np.array(means, np.float32)
+    assert np.array_equal(published(photo).permute(1, 2, 0).numpy(), expected)
 
 
 @pytest.mark.parametrize("colour", ["rgb", "bgr"])
-def test_denormalize_undoes_normalize(colour):
+@pytest.mark.parametrize("pixel_max", [1, 255])
+def test_denormalize_undoes_normalize(colour, pixel_max):
     # Every level in every channel.
     levels = torch.stack([torch.arange(256, dtype=torch.uint8).roll(k * 85) for k in range(3)])
     pixels = levels.view(3, 16, 16)
-    preprocess = Preprocessing(colour=colour, mean=(0.1, 0.5, 0.7), std=(0.2, 0.3, 1.0))
+    preprocess = Preprocessing(
+        colour=colour, mean=(0.1, 0.5, 0.7), std=(0.2, 0.3, 1.0), pixel_max=pixel_max
+    )
     assert torch.equal(preprocess.denormalize(preprocess.normalize(pixels)), pixels)
     batch = torch.stack([pixels, pixels.flip(0)])
     assert torch.equal(preprocess.denormalize(preprocess.normalize(batch)), batch)
@@ -97,6 +101,11 @@ def test_denormalize_undoes_normalize(colour):
         {"image_size": 100},
         {"interpolation": "cubic"},
         {"colour": "gray"},
+        {"mean": (0.5, 0.5)},
+        {"mean": (0.5, 0.5, float("nan"))},
+        {"std": (1.0, 1.0, 0.0)},
+        {"std": (1.0, 1.0, float("inf"))},
+        {"pixel_max": 100},
     ],
 )
 def test_impossible_values_are_refused(values):

@@ -183,6 +183,44 @@ def test_attention_loss_does_not_depend_on_the_scale_of_the_heatmap(factor):
     assert scaled == pytest.approx(plain, rel=1e-4)
 
 
+def slope(function, values: np.ndarray) -> np.ndarray:
+    """Differentiate a function of an array, one number after the other."""
+    values, step = values.astype(np.float64), 1e-4
+    found = np.empty_like(values)
+    for index in np.ndindex(values.shape):
+        above, below = values.copy(), values.copy()
+        above[index] += step
+        below[index] -= step
+        found[index] = (function(above) - function(below)) / (2 * step)
+    return found
+
+
+@pytest.mark.parametrize("term", ["category", "attributes", "attention"])
+def test_gradients_equal_the_slopes_of_the_formulas(term):
+    values = batch(16, maps=8)
+    output, target = tensors(values)
+    terms = VsamLoss(class_weights=torch.from_numpy(WEIGHTS))(output, **target)
+    name, formula = {
+        "category": (
+            "category_logits",
+            lambda logits: slow_category_loss(logits, values["category"], WEIGHTS.tolist()),
+        ),
+        "attributes": (
+            "attribute_logits",
+            lambda logits: slow_attribute_loss(logits, values["attributes"], 2),
+        ),
+        "attention": (
+            "attention",
+            lambda maps: slow_attention_loss(maps, values["heatmap"], values["has_pose"]),
+        ),
+    }[term]
+    getattr(terms, term).backward()
+    expected = slope(formula, values[name])
+    assert np.abs(expected).max() > 1e-4
+    # Of a step of 1e-4 the error is some 1e-8 of the third derivative.
+    np.testing.assert_allclose(getattr(output, name).grad.numpy(), expected, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("pose_weight", [0.0, 1.0, 10.0])
 def test_total_is_the_weighted_sum_of_the_terms(pose_weight):
     values = batch(14)

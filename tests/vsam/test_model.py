@@ -1,18 +1,16 @@
 """The network against plain torch and torchvision: same numbers, shapes, gradients, weights."""
 
-import pickle
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
-from torchvision.models import vgg16, vgg16_bn
+from torchvision.models import vgg16
 
+from vsam import keras_weights
 from vsam.losses import VsamLoss
+from vsam.modeling import build
 from vsam.modeling.attention import AttentionBlock, FuseBlocks, SpatialAttention
-from vsam.modeling.build import ModelConfig, build_vsam, load_backbone
-from vsam.modeling.plan import vgg16_plan
+from vsam.modeling.build import ModelConfig, build_vsam
+from vsam.modeling.plan import VggPlan, vgg16_plan
 from vsam.modeling.vsam import VSAM
 from vsam_heatmaps.errors import VsamError
 
@@ -166,16 +164,16 @@ def test_sides_follow_from_the_image_size(size, side):
 @pytest.mark.parametrize(
     ("width", "channels"),
     [
-        (1.0, [64, 128, 256, 512, 512, 512, 1024]),
-        (0.25, [16, 32, 64, 128, 128, 128, 256]),
-        (0.01, [8, 8, 8, 8, 8, 8, 8]),
+        (1.0, [64, 128, 256, 512, 512, 1024]),
+        (0.25, [16, 32, 64, 128, 128, 256]),
+        (0.01, [8, 8, 8, 8, 8, 8]),
     ],
 )
 def test_channels_follow_from_the_width(width, channels):
     plan = vgg16_plan(width)
     assert [len(block) for block in plan.blocks] == [2, 2, 3, 3, 3]
     found = [plan.channels(block) for block in range(1, 6)]
-    assert [*found, plan.attention_channels, plan.head_channels] == channels
+    assert [*found, plan.head_channels] == channels
 
 
 @pytest.mark.parametrize("width", [0, -1, 4.1, float("nan")])
@@ -220,125 +218,55 @@ def test_the_gradient_reaches_every_parameter(batch_norm):
             assert gradient.abs().max() > 0, name
 
 
+OTHER_PLAN = VggPlan(blocks=((8,), (16, 8, 24), (16,), (40, 32), (24,), (16, 48)), head_channels=56)
+
+
+def test_every_size_follows_from_the_plan(monkeypatch):
+    # Other numbers of blocks, of convolutions and of channels; no two in a row are the same.
+    monkeypatch.setattr(build, "vgg16_plan", lambda width: OTHER_PLAN)
+    torch.manual_seed(9)
+    model = build_vsam(small(image_size=128)).eval()
+    assert [layer.out_channels for layer in model.features if hasattr(layer, "out_channels")] == [
+        *(8, 16, 8, 24, 16, 40, 32, 24, 16, 48)
+    ]
+    assert model.attention.fuse.conv.weight.shape == (32, 24 + 16 + 32, 1, 1)
+    assert model.category_head.conv.weight.shape == (56, 48, 3, 3)
+    assert small(image_size=128).attention_side == 32
+    output = model(torch.randn(2, 3, 128, 128))
+    assert [tuple(tensor.shape) for tensor in output] == [(2, 5), (2, 7), (2, 1, 32, 32)]
+    output.category_logits.sum().backward(retain_graph=True)
+    output.attribute_logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert keras_weights.block_layers(model.features).keys() >= {"block2_conv3", "block6_conv2"}
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_state_dict_makes_the_same_model(batch_norm):
+    torch.manual_seed(10)
+    model = randomized(build_vsam(small(batch_norm=batch_norm)))
+    copy = build_vsam(small(batch_norm=batch_norm)).eval()
+    copy.load_state_dict(model.state_dict(), strict=True)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        for ours, theirs in zip(copy(images), model(images), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_initial_weights_follow_from_the_seed():
+    states = []
+    for seed in (11, 11, 12):
+        torch.manual_seed(seed)
+        states.append(build_vsam(small()).state_dict())
+    drawn = [name for name, tensor in states[0].items() if tensor.ndim > 1]
+    assert len(drawn) > 15
+    for name in drawn:
+        assert torch.equal(states[0][name], states[1][name]), name
+        assert not torch.equal(states[0][name], states[2][name]), name
+
+
 def test_attention_is_trained_through_features_too():
     # Without the pose's term the map still gets its gradient from the classes.
     torch.manual_seed(4)
     model = build_vsam(small(dropout=0.0))
     model(torch.randn(2, 3, 64, 64)).category_logits.square().sum().backward()
     assert model.attention.attend.conv.weight.grad.abs().max() > 0
-
-
-def outputs_of_blocks(layers: torch.nn.Sequential, images: torch.Tensor) -> list[torch.Tensor]:
-    blocks, x = [], images
-    for layer in layers:
-        x = layer(x)
-        if isinstance(layer, torch.nn.MaxPool2d):
-            blocks.append(x)
-    return blocks
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("batch_norm", [False, True])
-@torch.inference_mode()
-def test_load_backbone_gives_torchvisions_blocks(tmp_path, suffix, batch_norm):
-    torch.manual_seed(5)
-    theirs = (vgg16_bn if batch_norm else vgg16)(weights=None, init_weights=False)
-    theirs.classifier = torch.nn.Linear(1, 1)  # half a gigabyte that plays no part
-    for name, tensor in theirs.features.state_dict().items():
-        if name.endswith("running_mean"):
-            tensor.normal_(std=0.1)
-    path = tmp_path / f"weights{suffix}"
-    if suffix == ".pth":
-        torch.save(theirs.state_dict(), path)
-    else:
-        save_file(theirs.state_dict(), path)
-    model = build_vsam(ModelConfig(categories=2, attributes=2, batch_norm=batch_norm))
-    load_backbone(model, path)
-    images = torch.randn(1, 3, 32, 32)
-    expected = outputs_of_blocks(theirs.features.eval(), images)
-    found = outputs_of_blocks(model.features.eval(), images)
-    assert len(found) == 5
-    for ours, block in zip(found, expected, strict=True):
-        assert torch.equal(ours, block)
-        assert block.abs().max() > 0
-
-
-class Bomb:
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-def backbone_refused(path: Path, **config) -> str:
-    model = build_vsam(small(**config))
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(VsamError) as refused:
-        load_backbone(model, path)
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, before[name]), name
-    message = str(refused.value)
-    assert str(path) in message
-    assert "\n" not in message
-    return message
-
-
-def test_load_backbone_refuses_a_missing_file(tmp_path):
-    assert "is not there" in backbone_refused(tmp_path / "none.pth")
-
-
-@pytest.mark.parametrize("kind", ["zip", "legacy"])
-def test_load_backbone_never_runs_code(tmp_path, kind):
-    path, witness = tmp_path / "bomb.pth", tmp_path / "exploded"
-    content = {"features.0.weight": Bomb(witness)}
-    if kind == "zip":
-        torch.save(content, path)
-    else:
-        path.write_bytes(pickle.dumps(content))
-    assert "Could not read weights" in backbone_refused(path)
-    assert not witness.exists()
-    pickle.loads(pickle.dumps(content))
-    assert witness.exists(), "the bomb would not have gone off"
-
-
-@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04 truncated"])
-def test_load_backbone_refuses_files_of_another_kind(tmp_path, name, content):
-    path = tmp_path / name
-    path.write_bytes(content)
-    assert "Could not read weights" in backbone_refused(path)
-
-
-def test_load_backbone_refuses_what_is_no_state_dict(tmp_path):
-    path = tmp_path / "list.pth"
-    torch.save([torch.zeros(3)], path)
-    assert "Could not read weights" in backbone_refused(path)
-
-
-def test_load_backbone_refuses_a_state_dict_without_tensors(tmp_path):
-    path = tmp_path / "numbers.pth"
-    wanted = build_vsam(small()).features.state_dict()
-    torch.save({f"features.{name}": 1.0 for name in wanted}, path)
-    backbone_refused(path)
-
-
-def test_load_backbone_refuses_other_names_and_names_the_option(tmp_path):
-    path = tmp_path / "weights.safetensors"
-    save_file(
-        {f"features.{n}": t for n, t in build_vsam(small()).features.state_dict().items()}, path
-    )
-    message = backbone_refused(path, batch_norm=True)
-    assert "lacks features." in message
-    assert "--batch-norm" in message
-
-
-def test_load_backbone_refuses_other_shapes(tmp_path):
-    path = tmp_path / "weights.safetensors"
-    wide = build_vsam(small(width=0.25)).features.state_dict()
-    save_file({f"features.{name}": tensor for name, tensor in wide.items()}, path)
-    message = backbone_refused(path)
-    assert "features.0.weight" in message
-    assert "(8, 3, 3, 3)" in message
-    assert "(16, 3, 3, 3)" in message
-    assert "--width 1" in message

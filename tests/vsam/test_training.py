@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,7 @@ from vsam.modeling.build import ModelConfig, build_vsam
 from vsam.predictor import Predictor
 from vsam.run_folder import load_checkpoint, save_tensors
 from vsam.training import train
+from vsam_datasets.pairs import PairDataset
 from vsam_datasets.tables import read_labels
 from vsam_heatmaps import RenderOptions, read_photo
 from vsam_heatmaps.errors import VsamError
@@ -334,9 +336,36 @@ def test_a_loss_that_explodes_ends_the_run_and_keeps_the_last_epoch(tiny_data, t
     assert "The loss became" in message
     assert "in epoch 2" in message
     assert "--lr" in message
+    # Fifteen photos make a batch of eight and one of seven.
+    named = re.findall(r"\w+/\d+\.png", message)
+    assert len(named) in (7, 8)
+    assert set(named) <= {row.image for row in read_labels(tiny_data / "labels.csv").split("train")}
     for name, data in before.items():
         assert (run / name).read_bytes() == data
     assert load_checkpoint(run).model
+
+
+@pytest.mark.parametrize(("field", "what"), [("image", "input"), ("heatmap", "heatmap")])
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_input_that_is_not_finite_stops_the_run_and_is_named(
+    tiny_data, tmp_path, monkeypatch, field, what, split, value
+):
+    spoiled = [row.image for row in read_labels(tiny_data / "labels.csv").split(split)][1:3]
+    whole = PairDataset.__getitem__
+
+    def spoil(dataset, index):
+        pair = whole(dataset, index)
+        if dataset.rows[index].image in spoiled:
+            pair[field] = pair[field].index_fill(-1, torch.tensor([3]), value)
+        return pair
+
+    monkeypatch.setattr(PairDataset, "__getitem__", spoil)
+    # Of the map the loss alone would not tell: one whose mass is NaN counts as none.
+    message = refusal(train_config(tiny_data, tmp_path / "run", epochs=1, batch_size=30))
+    assert f"Expected the {what} of " in message
+    assert "NaN or infinity" in message
+    assert set(re.findall(r"\w+/\d+\.png", message)) == set(spoiled)
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])

@@ -33,7 +33,9 @@ class TrainConfig:
         region: Which body region's map supervises the attention: a name, or `by-category`.
         pose_weight: λ, the weight of that supervision; 0 trains without poses.
         attribute_weight: Weight of the attributes' loss beside the category's.
-        backbone_weights: torchvision's VGG-16 weights to start from, or none.
+        backbone_weights: VGG-16 weights to start the convolution blocks from, or none; see
+            `vsam.backbones`.
+        init: Run folder whose weights to start from, or none.
         min_crop: Smallest share of a photo's area that the augmentation's random crop keeps; 1
             never crops.
         epochs: Passes over the training split.
@@ -62,6 +64,7 @@ class TrainConfig:
     pose_weight: float = 10.0
     attribute_weight: float = 1.0
     backbone_weights: Path | None = None
+    init: Path | None = None
     min_crop: float = 0.7
     epochs: int = 20
     batch_size: int = 32
@@ -99,6 +102,11 @@ class TrainConfig:
             raise expected("device", f"one of {', '.join(DEVICES)}", self.device)
         if self.precision not in PRECISIONS:
             raise expected("precision", f"one of {', '.join(PRECISIONS)}", self.precision)
+        if self.init is not None and self.backbone_weights is not None:
+            raise VsamError(
+                "Expected `--init` or `--backbone-weights` to be given, but not both: a run has "
+                "its own backbone."
+            )
         if self.pose_weight > 0 and self.heatmaps is None:
             raise VsamError(
                 f"Expected `--heatmaps` to be given, because λ is {self.pose_weight}. "

@@ -5,10 +5,14 @@ No file of it is a pickle: weights and optimizer state are safetensors, the rest
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
+import typing
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -16,12 +20,15 @@ from vsam_datasets.preprocessing import Preprocessing
 from vsam_heatmaps.atomic import replacing, write_text
 from vsam_heatmaps.errors import VsamError, expected, explain_os_error
 
+from .misfits import describe_misfits
 from .modeling.build import ModelConfig, build_vsam
 from .modeling.vsam import VSAM
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, LABELS = "model.safetensors", "config.json", "labels.json"
 METRICS, LAST = "metrics.jsonl", "last.safetensors"
+IMPORTED_FROM = "imported_from"
+"""In the place of the training's options: the file that an imported model came from."""
 
 
 @dataclass(frozen=True)
@@ -32,25 +39,59 @@ class Labels:
     attributes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What `config.json` says.
+
+    Attributes:
+        config: What the model is built from.
+        preprocessing: What its input must look like.
+        threshold: Attributes with a probability above it are predicted.
+        training: The training's configuration, or where the weights came from; for the record.
+    """
+
+    config: ModelConfig
+    preprocessing: Preprocessing
+    threshold: float
+    training: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Description):
     """A model with everything that it takes to use it.
 
     Attributes:
         model: In evaluation mode.
-        config: What the model was built from.
-        preprocessing: What its input must look like.
         labels: Names of its outputs.
-        threshold: Attributes with a probability above it are predicted.
-        training: The training's configuration, for the record.
     """
 
     model: VSAM
-    config: ModelConfig
-    preprocessing: Preprocessing
     labels: Labels
-    threshold: float
-    training: dict[str, Any]
+
+
+def require_new(run: Path) -> None:
+    """Raise a `VsamError` if a run folder is there already and not empty."""
+    if run.is_file() or (run.is_dir() and any(run.iterdir())):
+        raise VsamError(
+            f"Expected {run} to be a new folder, but it is there already. Name another one."
+        )
+
+
+@contextlib.contextmanager
+def new_run(run: Path) -> Iterator[Path]:
+    """Give a folder beside `run` to write into; on success it becomes `run`, else it vanishes.
+
+    Raises:
+        VsamError: As `require_new`, or if the operating system refuses.
+    """
+    require_new(run)
+    with replacing(run) as folder:
+        try:
+            folder.mkdir()
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 def save_description(
@@ -112,7 +153,7 @@ def load_checkpoint(run: Path) -> Checkpoint:
             do not fit the configuration or hold NaN. The file and the tensor are named.
     """
     description, labels = read_description(run), _read_labels(run)
-    config, preprocessing = _parse(run, description)
+    config = description.config
     if (len(labels.categories), len(labels.attributes)) != (config.categories, config.attributes):
         raise VsamError(
             f"Expected {run / LABELS} to name {config.categories} categories and "
@@ -122,33 +163,19 @@ def load_checkpoint(run: Path) -> Checkpoint:
     state, _ = load_tensors(run / WEIGHTS)
     model = build_vsam(config)
     load_weights(model, state, run / WEIGHTS)
-    return Checkpoint(
-        model=model.eval(),
-        config=config,
-        preprocessing=preprocessing,
-        labels=labels,
-        threshold=float(description.get("threshold", 0.5)),
-        training=description.get("training", {}),
-    )
+    return Checkpoint(model=model.eval(), labels=labels, **vars(description))
 
 
 def load_weights(model: VSAM, state: dict[str, torch.Tensor], path: Path) -> None:
     """Load a state dict; names, shapes and finiteness are checked, and `path` is blamed."""
-    wanted = model.state_dict()
-    for problem, names in {
-        "lacks": sorted(set(wanted) - set(state)),
-        "holds the unknown": sorted(set(state) - set(wanted)),
-    }.items():
-        if names:
-            raise VsamError(
-                f"Expected {path} to fit its {CONFIG}, but it {problem} {names[0]}"
-                f"{f' and {len(names) - 1} more' if names[1:] else ''}."
-            )
-    for name, tensor in wanted.items():
-        if state[name].shape != tensor.shape:
-            found = tuple(state[name].shape)
-            raise expected(f"{name} in {path}", f"of shape {tuple(tensor.shape)}", found)
-        if not state[name].isfinite().all():
+    misfits = describe_misfits(
+        {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()},
+        {name: tuple(tensor.shape) for name, tensor in state.items()},
+    )
+    if misfits:
+        raise VsamError(f"Expected {path} to fit its {CONFIG}, but {misfits}.")
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
             raise VsamError(
                 f"Expected {name} in {path} to be finite, but it holds NaN or infinity. "
                 "The training diverged, or the file was damaged: train again with a lower --lr."
@@ -156,27 +183,81 @@ def load_weights(model: VSAM, state: dict[str, torch.Tensor], path: Path) -> Non
     model.load_state_dict(state)
 
 
-def read_description(run: Path) -> dict[str, Any]:
+def read_description(run: Path) -> Description:
     """Read `config.json`.
 
     Raises:
-        VsamError: If it is missing, damaged or of another format version.
+        VsamError: If it is missing, damaged, of another format version, or describes no model.
     """
     if not run.is_dir():
         raise VsamError(f"Expected the model {run} to be a run folder, but it is not there.")
-    description = _read_json(run / CONFIG)
-    version = description.get("format_version")
-    if version != FORMAT_VERSION:
-        raise expected(f"format_version of {run / CONFIG}", str(FORMAT_VERSION), version)
-    return description
+    path = run / CONFIG
+    values = _read_json(path)
+    version = values.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise expected(f"format_version of {path}", str(FORMAT_VERSION), version)
+    config = _rebuild(ModelConfig, path, "model", values)
+    preprocessing = _rebuild(Preprocessing, path, "preprocessing", values)
+    if config.image_size != preprocessing.image_size:
+        raise VsamError(
+            f"Expected {path} to give the model and its preprocessing one `image_size`, but it "
+            f"gives {config.image_size} and {preprocessing.image_size}."
+        )
+    threshold, training = values.get("threshold", 0.5), values.get("training", {})
+    if type(threshold) not in (int, float) or not 0 <= threshold <= 1:
+        raise expected(f"threshold in {path}", "from 0 to 1", repr(threshold))
+    if not isinstance(training, dict):
+        raise expected(f"training in {path}", "a JSON object", repr(training))
+    return Description(
+        config=config, preprocessing=preprocessing, threshold=float(threshold), training=training
+    )
+
+
+_Section = TypeVar("_Section")
+
+
+def _rebuild(kind: type[_Section], path: Path, section: str, values: dict[str, Any]) -> _Section:
+    """Make a dataclass out of a section of `config.json`; the types of its values are checked."""
+    given = values.get(section)
+    if not isinstance(given, dict):
+        raise expected(f"{section} in {path}", "a JSON object", repr(given))
+    hints = typing.get_type_hints(kind)
+    fields = {}
+    for name, value in given.items():
+        if name not in hints:
+            raise VsamError(f"{path} names the unknown `{section}.{name}`. Is it of a newer vsam?")
+        if not _is_of(hints[name], value):
+            rule = f"of another type ({getattr(hints[name], '__name__', hints[name])})"
+            raise expected(f"{section}.{name} in {path}", rule, repr(value))
+        fields[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return kind(**fields)
+    except TypeError as error:  # a field without a default is missing
+        raise VsamError(f"Expected {path} to describe a {section}, but {error}.") from error
+    except VsamError as error:
+        raise VsamError(f"{path} describes an impossible {section}: {error}") from error
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    if typing.get_origin(kind) is tuple:
+        kinds = typing.get_args(kind)
+        return (
+            isinstance(value, list) and len(value) == len(kinds) and all(map(_is_of, kinds, value))
+        )
+    return type(value) is kind or (kind is float and type(value) is int)
 
 
 def _read_labels(run: Path) -> Labels:
     labels = _read_json(run / LABELS)
-    try:
-        return Labels(tuple(labels["categories"]), tuple(labels["attributes"]))
-    except (KeyError, TypeError) as error:
-        raise VsamError(f"Expected {run / LABELS} to hold categories and attributes.") from error
+    names = []
+    for kind in ("categories", "attributes"):
+        given = labels.get(kind)
+        if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+            raise VsamError(
+                f"Expected {run / LABELS} to hold categories and attributes, each a list of names."
+            )
+        names.append(tuple(given))
+    return Labels(*names)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -186,19 +267,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         )
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise VsamError(f"Could not read {path}: {error}.") from error
     if not isinstance(value, dict):
         raise VsamError(f"Expected {path} to hold a JSON object.")
     return value
-
-
-def _parse(run: Path, description: dict[str, Any]) -> tuple[ModelConfig, Preprocessing]:
-    try:
-        given = dict(description["preprocessing"])
-        given |= {name: tuple(given[name]) for name in ("mean", "std")}
-        return ModelConfig(**description["model"]), Preprocessing(**given)
-    except (KeyError, TypeError) as error:
-        raise VsamError(
-            f"Expected {run / CONFIG} to describe a model and its preprocessing, but {error}."
-        ) from error

@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,21 +16,22 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from vsam_datasets.pairs import BY_CATEGORY, Pair, PairDataset, collate, match_heatmaps
-from vsam_datasets.preprocessing import Preprocessing
 from vsam_datasets.tables import SPLITS, LabelTable, count_labels, read_labels
-from vsam_heatmaps.atomic import prepare_output_folder
 from vsam_heatmaps.errors import VsamError, expected
 from vsam_heatmaps.landmarks import BODY, landmark_set
 from vsam_heatmaps.progress import track
 from vsam_heatmaps.shards import Shards
 
 from . import run_folder
+from .batches import checked, ids_of
 from .config import TrainConfig
 from .evaluation import Metrics, best_threshold, compute_metrics
 from .losses import LossTerms, VsamLoss, inverse_frequency_weights
-from .modeling.build import ModelConfig, build_vsam, load_backbone
+from .misfits import listed
+from .modeling.build import ModelConfig, build_vsam
 from .resuming import Best, load_last, save_last
 from .run_folder import Labels
+from .starting import load_start, prepare_new_run, require_same_run
 from .tracking import Tracker
 
 _log = logging.getLogger("vsam")
@@ -73,7 +73,6 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
     """
     table = read_labels(config.data, config.photos)
     labels = Labels(table.categories or ("unknown",), table.attributes or ("none",))
-    preprocessing = Preprocessing(image_size=config.image_size)
     model_config = ModelConfig(
         categories=len(labels.categories),
         attributes=len(labels.attributes),
@@ -83,13 +82,14 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
         dropout=config.dropout,
     )
     shards = _open_shards(config, table, model_config.attention_side)
+    if resume:
+        require_same_run(config)
     accelerator = _make_accelerator(config)
     set_seed(config.seed)
     model = build_vsam(model_config)
-    if config.backbone_weights is not None:
-        load_backbone(model, config.backbone_weights)
-    # Last of the checks: a run that can't start leaves no folder.
-    _prepare_run_folder(config, resume)
+    preprocessing = load_start(model, model_config, labels, config, resume=resume)
+    if not resume:
+        prepare_new_run(config)  # last of the checks: a run that can't start leaves no folder
     model = model.to(memory_format=torch.channels_last)
     optimizer = _make_optimizer(model, config)
     start, best = 0, Best()
@@ -205,7 +205,7 @@ def _train_epoch(
     steps = len(loader)
     shown = progress and accelerator.is_main_process
     with track(len(loader.dataset), f"epoch {epoch + 1}/{config.epochs}", shown=shown) as bar:
-        for step, batch in enumerate(_checked(loader)):
+        for step, batch in enumerate(checked(loader)):
             for group in optimizer.param_groups:
                 group["lr"] = _lr(config, steps, epoch, step)
             output = network(batch["image"].contiguous(memory_format=torch.channels_last))
@@ -218,8 +218,9 @@ def _train_epoch(
             )
             if not terms.total.isfinite():
                 raise VsamError(
-                    f"The loss became {float(terms.total)} in epoch {epoch + 1}, step {step + 1}. "
-                    "The last whole epoch is kept; try a lower --lr, or --batch-norm."
+                    f"The loss became {float(terms.total)} in epoch {epoch + 1}, step {step + 1}, "
+                    f"on {listed(ids_of(loader, batch))}. The last whole epoch is kept; try a "
+                    "lower --lr, or --batch-norm."
                 )
             accelerator.backward(terms.total)
             accelerator.clip_grad_norm_(network.parameters(), _MAX_GRADIENT_NORM)
@@ -245,7 +246,7 @@ def _scores_and_labels(
     """Run a model over a loader; give what `compute_metrics` takes."""
     network.eval()
     parts: list[list[torch.Tensor]] = [[], [], [], []]
-    for batch in _checked(loader):
+    for batch in checked(loader):
         output = network(batch["image"].contiguous(memory_format=torch.channels_last))
         gathered = accelerator.gather_for_metrics(
             (
@@ -259,16 +260,6 @@ def _scores_and_labels(
             part.append(tensor.cpu())
     categories, attributes, category, attribute = (torch.cat(part) for part in parts)
     return categories, attributes, category, attribute
-
-
-def _checked(loader: Any) -> Iterator[Pair]:
-    """Pass batches on; stop at the first photo that could not be read."""
-    for batch in loader:
-        if "error" in batch:
-            raise VsamError(
-                f"Could not read {batch['error']}. Mend the photo, or take its line out of --data."
-            )
-        yield batch
 
 
 def _lr(config: TrainConfig, steps: int, epoch: int, step: int) -> float:
@@ -353,28 +344,3 @@ def _open_shards(config: TrainConfig, table: LabelTable, attention_side: int) ->
             "holds none. Extract them, or train without poses with --lambda 0."
         )
     return shards
-
-
-def _prepare_run_folder(config: TrainConfig, resume: bool) -> None:
-    last = config.out / run_folder.LAST
-    if resume:
-        if not last.is_file():
-            raise VsamError(
-                f"Expected {config.out} to hold a run to resume, but {last} is missing."
-            )
-        before = run_folder.read_description(config.out).get("training", {})
-        # Where things lie, how they run and how long is the user's to change; the rest is the run.
-        free = ("data", "photos", "heatmaps", "out", "device", "num_workers", "epochs")
-        for name, value in config.to_json().items():
-            if name not in free and before.get(name) != value:
-                raise VsamError(
-                    f"Expected `{name}` to be {before.get(name)!r}, as in the run to resume, "
-                    f"but got {value!r}."
-                )
-        return
-    prepare_output_folder(config.out, ours=run_folder.CONFIG, purpose="a run")
-    if last.exists():
-        raise VsamError(
-            f"Expected {config.out} to be free, but it holds a run already. "
-            "Go on with --resume, or name another folder."
-        )

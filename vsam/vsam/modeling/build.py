@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-import torch
 from torch import nn
 from torchvision.models.vgg import make_layers
 
-from vsam_heatmaps.errors import VsamError, expected
+from vsam_heatmaps.errors import expected
 
 from .attention import AttentionBlock, FuseBlocks, SpatialAttention
 from .plan import vgg16_plan
@@ -45,6 +43,7 @@ class ModelConfig:
             raise expected("attributes", "at least 1", self.attributes)
         if not 0 <= self.dropout < 1:
             raise expected("dropout", "from 0 to below 1", self.dropout)
+        vgg16_plan(self.width)  # refuses impossible widths
 
     @property
     def attention_side(self) -> int:
@@ -61,7 +60,7 @@ def build_vsam(config: ModelConfig) -> VSAM:
 
     def head(outputs: int) -> Head:
         return Head(
-            plan.channels(5),
+            plan.channels(len(plan.blocks)),
             plan.head_channels,
             outputs,
             dropout=config.dropout,
@@ -73,13 +72,14 @@ def build_vsam(config: ModelConfig) -> VSAM:
         attention=AttentionBlock(
             fuse=FuseBlocks(
                 [plan.channels(block) for block in _ATTENDED_BLOCKS],
-                plan.attention_channels,
+                plan.channels(_ATTENDED_BLOCKS[-1]),  # F is added to that block
                 batch_norm=config.batch_norm,
             ),
             attend=SpatialAttention(),
         ),
         category_head=head(config.categories),
         attribute_head=head(config.attributes),
+        attended_blocks=_ATTENDED_BLOCKS,
     )
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -89,47 +89,3 @@ def build_vsam(config: ModelConfig) -> VSAM:
         if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
     return model
-
-
-def load_backbone(model: VSAM, path: Path) -> None:
-    """Load torchvision's VGG-16 weights into the convolution blocks.
-
-    Args:
-        model: Of width 1; with batch normalisation for `vgg16_bn` weights.
-        path: A `.safetensors` file, or a `.pth` state dict, which is read without running code.
-
-    Raises:
-        VsamError: If the file is missing, is no state dict, or names or shapes differ.
-    """
-    if not path.is_file():
-        raise VsamError(f"Expected `--backbone-weights` to be a file, but {path} is not there.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        given = {
-            name.removeprefix("features."): tensor
-            for name, tensor in state.items()
-            if name.startswith("features.") and isinstance(tensor, torch.Tensor)
-        }
-    except Exception as error:  # torch raises many types for a file that is not its own
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise VsamError(f"Could not read weights from {path}: {reason}") from error
-    wanted = model.features.state_dict()
-    missing = sorted(set(wanted) - set(given))
-    if missing:
-        raise VsamError(
-            f"Expected {path} to hold torchvision's VGG-16 state dict, but it lacks "
-            f"features.{missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}. "
-            "vgg16_bn weights need --batch-norm, vgg16 weights must not have it."
-        )
-    for name, tensor in wanted.items():
-        if given[name].shape != tensor.shape:
-            raise VsamError(
-                f"Expected features.{name} in {path} to be of shape {tuple(tensor.shape)}, but got "
-                f"{tuple(given[name].shape)}. Torchvision's weights need --width 1."
-            )
-    model.features.load_state_dict({name: given[name] for name in wanted})

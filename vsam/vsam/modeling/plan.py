@@ -8,8 +8,7 @@ from torchvision.models.vgg import cfgs
 
 from vsam_heatmaps.errors import expected
 
-# Sizes of the published model that VGG-16 itself doesn't fix.
-_ATTENTION_CHANNELS = 512
+# Of the published model; VGG-16 itself doesn't fix it.
 _HEAD_CHANNELS = 1024
 
 
@@ -19,12 +18,10 @@ class VggPlan:
 
     Attributes:
         blocks: Output channels of the convolutions of each block.
-        attention_channels: Channels of the fused features that attention is computed from.
         head_channels: Channels of each head's convolution.
     """
 
     blocks: tuple[tuple[int, ...], ...]
-    attention_channels: int
     head_channels: int
 
     def side(self, block: int, image_size: int) -> int:
@@ -58,4 +55,4 @@ def vgg16_plan(width: float) -> VggPlan:
             blocks.append(())
         else:
             blocks[-1] = (*blocks[-1], scaled(int(layer)))
-    return VggPlan(tuple(filter(None, blocks)), scaled(_ATTENTION_CHANNELS), scaled(_HEAD_CHANNELS))
+    return VggPlan(tuple(filter(None, blocks)), scaled(_HEAD_CHANNELS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -57,9 +58,10 @@ class VSAM(nn.Module):
     Args:
         features: VGG's convolution blocks as torchvision builds them: one sequence in which each
             block ends with a max-pooling layer.
-        attention: Fuses the outputs of blocks 2 to 4 and gates them by its map.
+        attention: Fuses the outputs of the attended blocks and gates them by its map.
         category_head: From the last block to K logits.
         attribute_head: From the last block to A logits.
+        attended_blocks: Which blocks those are, from 1, in order.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class VSAM(nn.Module):
         attention: AttentionBlock,
         category_head: Head,
         attribute_head: Head,
+        attended_blocks: Sequence[int],
     ) -> None:
         super().__init__()
         self.features = features
@@ -76,7 +79,7 @@ class VSAM(nn.Module):
         self.category_head = category_head
         self.attribute_head = attribute_head
         pools = [i for i, layer in enumerate(features) if isinstance(layer, nn.MaxPool2d)]
-        self._attended = pools[1:4]  # the ends of blocks 2, 3 and 4
+        self._attended = [pools[block - 1] for block in attended_blocks]
 
     def forward(self, images: torch.Tensor) -> VsamOutput:
         """Tag a batch.

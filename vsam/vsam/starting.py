@@ -1,0 +1,137 @@
+"""How a training starts: in which folder, and from fresh weights, a backbone or another run."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import torch
+
+from vsam_datasets.preprocessing import Preprocessing
+from vsam_heatmaps.atomic import prepare_output_folder
+from vsam_heatmaps.errors import VsamError, expected
+
+from . import run_folder
+from .backbones import IMAGENET, load_backbone
+from .config import TrainConfig
+from .modeling.build import ModelConfig
+from .modeling.vsam import VSAM
+from .run_folder import Checkpoint, Labels
+
+_log = logging.getLogger("vsam")
+
+# What a run and one that starts from it must share, with the options that set it.
+_SHARED = {"image_size": "--image-size", "width": "--width", "batch_norm": "--batch-norm"}
+
+
+def require_same_run(config: TrainConfig) -> None:
+    """Check that `config.out` holds a run to resume, and that it was started with these options.
+
+    Raises:
+        VsamError: If it is none, or an option differs that makes it another run.
+    """
+    last = config.out / run_folder.LAST
+    if not last.is_file():
+        raise VsamError(f"Expected {config.out} to hold a run to resume, but {last} is missing.")
+    before = run_folder.read_description(config.out).training
+    # Where things lie, how they run and how long is the user's to change; the rest is the run.
+    free = ("data", "photos", "heatmaps", "out", "device", "num_workers", "epochs")
+    for name, value in config.to_json().items():
+        if name not in free and before.get(name) != value:
+            raise VsamError(
+                f"Expected `{name}` to be {before.get(name)!r}, as in the run to resume, "
+                f"but got {value!r}."
+            )
+
+
+def prepare_new_run(config: TrainConfig) -> None:
+    """Make the folder of a new run.
+
+    Raises:
+        VsamError: If it holds a run, an imported model or something else, or can't be made.
+    """
+    prepare_output_folder(config.out, ours=run_folder.CONFIG, purpose="a run")
+    if (config.out / run_folder.LAST).exists():
+        raise VsamError(
+            f"Expected {config.out} to be free, but it holds a run already. "
+            "Go on with --resume, or name another folder."
+        )
+    described = (config.out / run_folder.CONFIG).is_file()
+    if described and run_folder.IMPORTED_FROM in run_folder.read_description(config.out).training:
+        raise VsamError(
+            f"Expected {config.out} to be free, but it holds an imported model. "
+            "Start from it with --init, and name another folder."
+        )
+
+
+def load_start(
+    model: VSAM, model_config: ModelConfig, labels: Labels, config: TrainConfig, *, resume: bool
+) -> Preprocessing:
+    """Load the weights that a training starts from, if it names any.
+
+    Args:
+        model: Freshly built; changed in place.
+        model_config: What it was built from.
+        labels: Names of its outputs.
+        config: Says what to start from.
+        resume: The run goes on: its own weights follow, so none are loaded here.
+
+    Returns:
+        The input that the weights belong to.
+
+    Raises:
+        VsamError: If the weights can't be read, or do not fit the model.
+    """
+    if resume:
+        return run_folder.read_description(config.out).preprocessing
+    if config.init is not None:
+        base = run_folder.load_checkpoint(config.init)
+        _require_same_model(base.config, model_config, config)
+        model.load_state_dict(model.state_dict() | _weights_for(labels, base, config))
+        return base.preprocessing
+    if config.backbone_weights is not None:
+        if config.backbone_weights == IMAGENET and config.width != 1:  # half a gigabyte in vain
+            raise expected("--width", "1 with --backbone-weights imagenet", config.width)
+        preprocessing = load_backbone(model, config.backbone_weights)
+        return replace(preprocessing, image_size=config.image_size)
+    return Preprocessing(image_size=config.image_size)
+
+
+def _require_same_model(base: ModelConfig, wanted: ModelConfig, config: TrainConfig) -> None:
+    for name, option in _SHARED.items():
+        before, now = getattr(base, name), getattr(wanted, name)
+        if before != now:
+            remedy = f"{option} {before}"
+            if isinstance(before, bool):
+                remedy = option if before else option.replace("--", "--no-")
+            raise VsamError(
+                f"Expected `{name}` to be {before}, as in {config.init}, but got {now}. "
+                f"Give {remedy}."
+            )
+
+
+def _weights_for(labels: Labels, base: Checkpoint, config: TrainConfig) -> dict[str, torch.Tensor]:
+    """Give a run's weights; the last layer of a head whose labels differ is left out.
+
+    With the same labels in another order its rows are brought into that order.
+    """
+    state = base.model.state_dict()
+    for head, kind, before, now in (
+        ("category_head", "categories", base.labels.categories, labels.categories),
+        ("attribute_head", "attributes", base.labels.attributes, labels.attributes),
+    ):
+        last = [f"{head}.linear.weight", f"{head}.linear.bias"]
+        if sorted(before) == sorted(now):
+            rows = [before.index(name) for name in now]
+            state |= {name: state[name][rows] for name in last}
+            continue
+        for name in last:
+            del state[name]
+        _log.info(
+            "The labels have %d %s, %s has %s: the last layer of their head is new.",
+            len(now),
+            kind,
+            config.init,
+            len(before) if len(before) != len(now) else "others",
+        )
+    return state
