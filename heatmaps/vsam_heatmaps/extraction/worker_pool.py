@@ -29,10 +29,12 @@ from .workers import Outcome, RecordMaker, Task, Work, unreadable
 
 _log = logging.getLogger("vsam")
 
-# Photos that a worker holds: the one in work, and others so that it never waits for the main
-# process. They must fit into the pipe: a main process that waits for a worker to take a photo,
-# while that waits for it to take a record, would wait for ever.
-_HELD = 4
+# Photos that a worker holds: the one in work, and others so that it needs not wait while the main
+# process writes a shard (0.15 s). Pipes are made large enough for all of them and for their records
+# (22 KB each): a main process that waits for a worker to take a photo, while that waits for it to
+# take a record, would wait for ever.
+_HELD = 24
+_PIPE_BYTES = 1 << 20
 # Results that may wait for an earlier one, for each worker, as they are given in order.
 _AHEAD = 64
 _SECONDS_TO_LOAD = 600.0
@@ -55,6 +57,8 @@ class _Worker:
     """A process as the main process sees it.
 
     Attributes:
+        tasks: Where it gets photos.
+        results: Where it answers.
         sha256: Shared memory: the hash of the photo in work, zeros until it is known.
         held: Positions of the photos that it was given and has not answered.
         since: When it began with the first of them, or a little later.
@@ -63,7 +67,8 @@ class _Worker:
     """
 
     process: Any
-    connection: Any
+    tasks: Any
+    results: Any
     sha256: Any
     held: deque[int] = field(default_factory=deque)
     since: float = 0.0
@@ -97,7 +102,8 @@ class WorkerPool:
 
     def __exit__(self, kind: object, *error: object) -> None:
         for worker in self._workers:
-            worker.connection.close()  # what a worker ends at
+            worker.tasks.close()  # what a worker ends at
+            worker.results.close()
             if kind is not None:
                 worker.process.terminate()
         end = time.monotonic() + _SECONDS_TO_END
@@ -151,7 +157,7 @@ class WorkerPool:
             worker.since = time.monotonic()
         worker.held.append(position)
         with contextlib.suppress(OSError):  # it died: `_listen` sees to it
-            worker.connection.send(self._tasks[position])
+            worker.tasks.send(self._tasks[position])
 
     def _hand_out_again(self) -> None:
         """Give suspects out one at a time, while nothing else is in work; then what is left."""
@@ -170,26 +176,33 @@ class WorkerPool:
         return self._workers
 
     def _start(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
+        get_task, put_task = self._context.Pipe(duplex=False)
+        get_result, put_result = self._context.Pipe(duplex=False)
+        for pipe in (put_task, put_result):
+            _enlarge(pipe)
         sha256 = self._context.RawArray("B", 32)
         process = self._context.Process(
-            target=_serve, args=(theirs, self._work, sha256), daemon=True, name="vsam-heatmaps"
+            target=_serve,
+            args=(get_task, put_result, self._work, sha256),
+            daemon=True,
+            name="vsam-heatmaps",
         )
         # A worker inherits the blocked signal: Ctrl-C reaches the main process alone, which ends
         # them in order. The first start of Python's tracker would unblock it again.
         resource_tracker.ensure_running()
         with _interrupt_blocked():
             process.start()
-        theirs.close()
-        return _Worker(process, ours, sha256, since=time.monotonic())
+        get_task.close()
+        put_result.close()
+        return _Worker(process, put_task, get_result, sha256, since=time.monotonic())
 
     # Listening
 
     def _listen(self) -> None:
         """Wait until a worker says something, and see who died or takes too long."""
-        by_connection = {worker.connection: worker for worker in self._workers}
-        for ready in connections.wait(list(by_connection), timeout=1.0):
-            self._hear(by_connection[ready])
+        by_pipe = {worker.results: worker for worker in self._workers}
+        for ready in connections.wait(list(by_pipe), timeout=1.0):
+            self._hear(by_pipe[ready])
         for worker in list(self._workers):
             if time.monotonic() - worker.since > self._limit(worker):
                 worker.overdue = True
@@ -204,8 +217,8 @@ class WorkerPool:
     def _hear(self, worker: _Worker) -> None:
         """Take all that a worker has said."""
         try:
-            while worker.connection.poll():
-                message, value = worker.connection.recv()
+            while worker.results.poll():
+                message, value = worker.results.recv()
                 self._understand(worker, message, value)
         except (EOFError, OSError):
             self._bury(worker)
@@ -226,7 +239,8 @@ class WorkerPool:
     def _bury(self, worker: _Worker) -> None:
         """Take leave of a worker that died: find out at which photo, and give back the others."""
         worker.process.join()
-        worker.connection.close()
+        worker.tasks.close()
+        worker.results.close()
         self._workers.remove(worker)
         cause = f"it took more than {self._max_seconds:g} s (--max-seconds)"
         if not worker.overdue:
@@ -274,6 +288,14 @@ def _cause_of_death(code: int | None) -> str:
     return f"{name}, as when memory runs out" if name == "SIGKILL" else name
 
 
+def _enlarge(pipe: Any) -> None:
+    """Give a pipe more room than the usual 64 KB, where the system lets us."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
 @contextlib.contextmanager
 def _interrupt_blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
@@ -289,13 +311,13 @@ def _interrupt_blocked() -> Iterator[None]:
 # What runs in a worker process
 
 
-def _serve(connection: Any, work: Work, shared: Any) -> None:
+def _serve(tasks: Any, results: Any, work: Work, shared: Any) -> None:
     """Answer task after task until the main process closes the pipe."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _make_quiet()
 
     def say(message: _Message, value: object = None) -> None:
-        connection.send((message, value))
+        results.send((message, value))
 
     def around_loading(done: bool) -> None:
         say(_Message.LOADED if done else _Message.LOADING)
@@ -307,7 +329,7 @@ def _serve(connection: Any, work: Work, shared: Any) -> None:
     with contextlib.suppress(EOFError, OSError):
         say(_Message.STARTED)
         while True:
-            task = connection.recv()
+            task = tasks.recv()
             try:
                 outcome = maker.outcome(task)
             except Exception as error:
