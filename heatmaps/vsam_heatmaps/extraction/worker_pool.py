@@ -93,7 +93,7 @@ class WorkerPool:
         self._tasks: dict[int, Task] = {}  # those without an outcome, by position
         self._again: deque[int] = deque()  # held by a worker that died, but not in work
         self._suspects: deque[int] = deque()  # in work when a worker died
-        self._accused: dict[int, str] = {}  # of each suspect, why
+        self._accused: set[int] = set()  # suspects that have not been cleared, or killed again
         self._outcomes: dict[int, Outcome] = {}
         self._deaths_at_start = 0
 
@@ -144,8 +144,8 @@ class WorkerPool:
     def _has_room(self) -> bool:
         if self._accused or self._again:
             return False
-        started = len(self._workers) < self._count
-        return started or any(len(worker.held) < _HELD for worker in self._workers)
+        more_may_start = len(self._workers) < self._count
+        return more_may_start or any(len(worker.held) < _HELD for worker in self._workers)
 
     def _hand_out(self, position: int) -> None:
         """Give a photo to the worker that holds the fewest."""
@@ -229,7 +229,7 @@ class WorkerPool:
             raise value
         if message is _Message.OUTCOME:
             position = worker.held.popleft()
-            self._accused.pop(position, None)
+            self._accused.discard(position)
             self._outcomes[position] = value
         else:
             worker.state = message
@@ -256,11 +256,11 @@ class WorkerPool:
         self._again.extendleft(reversed(others))
         task = self._tasks[suspect]
         if suspect not in self._accused:
-            self._accused[suspect] = cause
+            self._accused.add(suspect)
             self._suspects.append(suspect)
             _log.warning("%s: %s; it is tried once more, alone.", task.photo, cause)
             return
-        del self._accused[suspect]
+        self._accused.remove(suspect)
         _log.warning("%s: %s again; it is left out.", task.photo, cause)
         self._outcomes[suspect] = unreadable(
             task, self._work.render, f"{cause}, twice", bytes(worker.sha256)
