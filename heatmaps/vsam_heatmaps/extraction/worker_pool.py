@@ -35,6 +35,10 @@ _log = logging.getLogger("vsam")
 # take a record, would wait for ever.
 _HELD = 24
 _PIPE_BYTES = 1 << 20
+# A worker rings after so many photos, or when it has none left; what it has said by then is read at
+# once. A main process that wakes up for every photo takes a core from a worker every time.
+_RING_AFTER = 8
+_SECONDS_WITHOUT_RING = 0.5  # for a worker whose next photo takes long
 # Results that may wait for an earlier one, for each worker, as they are given in order.
 _AHEAD = 64
 _SECONDS_TO_LOAD = 600.0
@@ -59,6 +63,7 @@ class _Worker:
     Attributes:
         tasks: Where it gets photos.
         results: Where it answers.
+        bell: Where it rings when there is enough to read; it ends when the worker does.
         sha256: Shared memory: the hash of the photo in work, zeros until it is known.
         held: Positions of the photos that it was given and has not answered.
         since: When it began with the first of them, or a little later.
@@ -69,6 +74,7 @@ class _Worker:
     process: Any
     tasks: Any
     results: Any
+    bell: Any
     sha256: Any
     held: deque[int] = field(default_factory=deque)
     since: float = 0.0
@@ -104,6 +110,7 @@ class WorkerPool:
         for worker in self._workers:
             worker.tasks.close()  # what a worker ends at
             worker.results.close()
+            worker.bell.close()
             if kind is not None:
                 worker.process.terminate()
         end = time.monotonic() + _SECONDS_TO_END
@@ -178,12 +185,13 @@ class WorkerPool:
     def _start(self) -> _Worker:
         get_task, put_task = self._context.Pipe(duplex=False)
         get_result, put_result = self._context.Pipe(duplex=False)
+        bell, ring = self._context.Pipe(duplex=False)
         for pipe in (put_task, put_result):
             _enlarge(pipe)
         sha256 = self._context.RawArray("B", 32)
         process = self._context.Process(
             target=_serve,
-            args=(get_task, put_result, self._work, sha256),
+            args=(get_task, put_result, ring, self._work, sha256),
             daemon=True,
             name="vsam-heatmaps",
         )
@@ -194,15 +202,16 @@ class WorkerPool:
             process.start()
         get_task.close()
         put_result.close()
-        return _Worker(process, put_task, get_result, sha256, since=time.monotonic())
+        ring.close()
+        return _Worker(process, put_task, get_result, bell, sha256, since=time.monotonic())
 
     # Listening
 
     def _listen(self) -> None:
-        """Wait until a worker says something, and see who died or takes too long."""
-        by_pipe = {worker.results: worker for worker in self._workers}
-        for ready in connections.wait(list(by_pipe), timeout=1.0):
-            self._hear(by_pipe[ready])
+        """Wait until a worker rings, hear them all, and see who died or takes too long."""
+        connections.wait([worker.bell for worker in self._workers], timeout=_SECONDS_WITHOUT_RING)
+        for worker in list(self._workers):
+            self._hear(worker)
         for worker in list(self._workers):
             if time.monotonic() - worker.since > self._limit(worker):
                 worker.overdue = True
@@ -216,7 +225,10 @@ class WorkerPool:
 
     def _hear(self, worker: _Worker) -> None:
         """Take all that a worker has said."""
-        try:
+        with contextlib.suppress(EOFError, OSError):
+            while worker.bell.poll():
+                worker.bell.recv_bytes()
+        try:  # what a dead worker has said is still there
             while worker.results.poll():
                 message, value = worker.results.recv()
                 self._understand(worker, message, value)
@@ -241,6 +253,7 @@ class WorkerPool:
         worker.process.join()
         worker.tasks.close()
         worker.results.close()
+        worker.bell.close()
         self._workers.remove(worker)
         cause = f"it took more than {self._max_seconds:g} s (--max-seconds)"
         if not worker.overdue:
@@ -311,13 +324,20 @@ def _interrupt_blocked() -> Iterator[None]:
 # What runs in a worker process
 
 
-def _serve(tasks: Any, results: Any, work: Work, shared: Any) -> None:
+def _serve(tasks: Any, results: Any, bell: Any, work: Work, shared: Any) -> None:
     """Answer task after task until the main process closes the pipe."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _make_quiet()
 
+    silent = 0  # photos since the last ring
+
     def say(message: _Message, value: object = None) -> None:
+        nonlocal silent
         results.send((message, value))
+        silent += 1
+        if message is not _Message.OUTCOME or silent >= _RING_AFTER or not tasks.poll():
+            bell.send_bytes(b"")
+            silent = 0
 
     def around_loading(done: bool) -> None:
         say(_Message.LOADED if done else _Message.LOADING)
