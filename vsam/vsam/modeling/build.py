@@ -63,18 +63,18 @@ class ModelConfig:
         if self.attention not in ATTENTIONS:
             raise expected("attention", f"one of {', '.join(ATTENTIONS)}", repr(self.attention))
         vgg16_plan(self.width)  # refuses impossible widths
+        shape = self._shape  # refuses unknown backbones
         if self.backbone != VGG and (self.width != 1 or self.batch_norm):
             option = "width" if self.width != 1 else "batch_norm"
             raise VsamError(
                 f"Expected `{option}` to be left out with the backbone {self.backbone}, but got "
                 f"{getattr(self, option)}. It changes {VGG} alone."
             )
-        stride, smallest = self._shape.stage_strides[-1], self._shape.out_stride
+        stride, smallest = shape.stage_strides[-1], shape.out_stride
         if self.image_size % stride or self.image_size < smallest:
             raise expected(
                 "image_size",
-                f"a multiple of {stride} pixels, {smallest} or more, for the backbone "
-                f"{self._shape.name}",
+                f"a multiple of {stride} pixels, {smallest} or more, for the backbone {shape.name}",
                 self.image_size,
             )
 

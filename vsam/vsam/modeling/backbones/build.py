@@ -48,7 +48,8 @@ def build_backbone(name: str, *, image_size: int, plan: VggPlan, batch_norm: boo
 
 
 def _unknown(name: str, known: list[str], more: str = "") -> VsamError:
-    longer = [each for each in known if name and each.startswith(name)]
+    stem = name.partition(".")[0]
+    longer = [each for each in known if stem and each.startswith(stem)]
     near = list(dict.fromkeys([*longer[:3], *difflib.get_close_matches(name, known, n=3)]))
     hint = f" Near it are {', '.join(near)}." if near else ""
     return VsamError(
