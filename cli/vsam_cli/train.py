@@ -103,8 +103,8 @@ def train(
     backbone_weights: Annotated[
         str | None,
         typer.Option(
-            help="Its weights: a file of torchvision or timm (.pth, .safetensors), of Keras for "
-            "VGG-16 (.h5), or imagenet, which downloads torchvision's. [default: none]"
+            help="The backbone's weights: a file of torchvision or timm (.pth, .safetensors), of "
+            "Keras for VGG-16 (.h5), or imagenet, which downloads torchvision's. [default: none]"
         ),
     ] = None,
     freeze_backbone: Annotated[

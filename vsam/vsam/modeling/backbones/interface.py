@@ -56,10 +56,3 @@ class Backbone(nn.Module):
     def preprocessing(self) -> Preprocessing:
         """Say what input the library's weights were trained on, whatever its size."""
         return Preprocessing()  # torchvision's is one for all models
-
-
-def first_convolution(*modules: nn.Module) -> nn.Conv2d:
-    """Give the first convolution of modules; its inputs are what stands before them."""
-    return next(
-        layer for module in modules for layer in module.modules() if isinstance(layer, nn.Conv2d)
-    )

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchvision.models import ConvNeXt, ResNet, get_model, get_model_builder, list_models
 
-from .interface import Attend, Backbone, first_convolution
+from .interface import Attend, Backbone
 
 # The plan of both families: the stem quarters the side, each further stage halves it.
 _STAGE_STRIDES = (4, 8, 16)
@@ -41,7 +41,7 @@ class TorchvisionBackbone(Backbone):
             del network.classifier, network.avgpool
         self.network: nn.Module = network
         _, *following = self._parts()
-        first, second, third = (first_convolution(*part).in_channels for part in following)
+        first, second, third = (_first_convolution(*part).in_channels for part in following)
         self.stage_channels = (first, second, third)
         self.stage_strides, self.out_stride = _STAGE_STRIDES, _OUT_STRIDE
 
@@ -75,3 +75,10 @@ class TorchvisionBackbone(Backbone):
     def library_model(self) -> nn.Module:
         """Build torchvision's whole model."""
         return get_model(self.name, weights=None)
+
+
+def _first_convolution(*modules: nn.Module) -> nn.Conv2d:
+    """Give the first convolution of modules; its inputs are what stands before them."""
+    return next(
+        layer for module in modules for layer in module.modules() if isinstance(layer, nn.Conv2d)
+    )
