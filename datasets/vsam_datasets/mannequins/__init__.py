@@ -1,4 +1,4 @@
-"""The embedded data set: drawn people in garments, with labels, true joint positions and true masks.
+"""The embedded data set: drawn people in garments, with labels, true joints and true masks.
 
 `draw_mannequin` draws one photo, `write_mannequins` a folder of them. The names are resolved on
 first use, so that importing the package does not import OpenCV.
