@@ -14,7 +14,8 @@ Zhang et al. (*Top-Down Neural Attention by Excitation Backprop*, IJCV 2018) all
 photos of PASCAL VOC, whose longer side has 500.
 """
 
-_MERGES = {"max": np.max, "mean": np.mean}
+MERGES = ("max", "mean")
+"""How the maps of several regions become one."""
 
 
 def stretch(attention: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -42,11 +43,11 @@ def merge_maps(maps: NDArray[np.float32], how: str = "max") -> NDArray[np.float3
     Returns:
         (S, S).
     """
-    if how not in _MERGES:
-        raise expected("how", f"one of {', '.join(_MERGES)}", repr(how))
+    if how not in MERGES:
+        raise expected("how", f"one of {', '.join(MERGES)}", repr(how))
     if maps.ndim != 3 or len(maps) == 0:
         raise expected("maps", "of the shape (R, S, S) with R at least 1", maps.shape)
-    return np.asarray(_MERGES[how](maps, axis=0), np.float32)
+    return maps.max(axis=0) if how == "max" else maps.mean(axis=0)
 
 
 def distribution(
