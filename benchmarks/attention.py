@@ -41,7 +41,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attention_data import PREPARE, Data
+from attention_data import CCP, MANNEQUINS, Data, prepare_ccp, prepare_mannequins
 from attention_report import PLAIN, WITH, WITHOUT, Results, draw_rows, markdown
 
 from vsam.attention_maps import MERGES
@@ -74,7 +74,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--data",
         nargs="+",
-        choices=list(PREPARE),
+        choices=(MANNEQUINS, CCP),
         help="by default mannequins, and ccp if its folder is given",
     )
     models = [WITH, WITHOUT, PLAIN]
@@ -96,8 +96,8 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.quick:
         vars(options).update(_QUICK)
-    options.data = options.data or ["mannequins", *(["ccp"] if options.ccp else [])]
-    if "ccp" in options.data and options.ccp is None:
+    options.data = options.data or [MANNEQUINS, *([CCP] if options.ccp else [])]
+    if CCP in options.data and options.ccp is None:
         parser.error("--data ccp needs --ccp FOLDER")
     if options.pose_weight <= 0:
         parser.error("--lambda must be above 0: it is compared with 0")
@@ -160,9 +160,9 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _prepare(name: str, options: argparse.Namespace) -> Data:
-    if name == "ccp":
-        return PREPARE[name](options.work, options.ccp, options.ccp_photos)
-    return PREPARE[name](options.work, options.mannequins)
+    if name == CCP:
+        return prepare_ccp(options.work, options.ccp, options.ccp_photos)
+    return prepare_mannequins(options.work, options.mannequins)
 
 
 def _train(data: Data, model: str, seed: int, out: Path, options: argparse.Namespace) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,9 @@ from vsam_heatmaps.extraction import extract
 from vsam_heatmaps.shards import Shards, Status
 
 Mask = NDArray[np.bool_]
+
+MANNEQUINS, CCP = "mannequins", "ccp"
+"""The names of the data sets."""
 
 # The classes of CCP's masks that show a category's garment, by the names in mask_labels.txt.
 _CCP_GARMENTS = {
@@ -124,16 +126,16 @@ class Data:
 
 def prepare_mannequins(work: Path, count: int) -> Data:
     """Draw mannequins, or take those that are there, and find their poses."""
-    folder = work / "mannequins"
+    folder = work / MANNEQUINS
     if not (folder / "labels.csv").is_file():  # written last
         write_mannequins(folder, count=count, seed=0, masks=True)
     every = dict.fromkeys(CATEGORIES, (int(Part.GARMENT),))
     return _with_heatmaps(
         Data(
-            name="mannequins",
+            name=MANNEQUINS,
             labels=folder / "labels.csv",
             photos=folder / "photos",
-            heatmaps=work / "mannequins-heatmaps",
+            heatmaps=work / f"{MANNEQUINS}-heatmaps",
             masks=folder / "masks",
             classes=Classes((int(Part.PERSON), int(Part.GARMENT)), every),
         )
@@ -142,12 +144,12 @@ def prepare_mannequins(work: Path, count: int) -> Data:
 
 def prepare_ccp(work: Path, ccp: Path, count: int | None) -> Data:
     """Take CCP's photos, or the first `count` that have a category and a mask."""
-    labels = work / "ccp" / "labels.csv"
+    labels = work / CCP / "labels.csv"
     data = Data(
-        name="ccp",
+        name=CCP,
         labels=labels,
         photos=ccp,
-        heatmaps=work / "ccp-heatmaps",
+        heatmaps=work / f"{CCP}-heatmaps",
         masks=ccp / "masks",
         classes=_ccp_classes(ccp / "mask_labels.txt"),
     )
@@ -162,10 +164,6 @@ def prepare_ccp(work: Path, ccp: Path, count: int | None) -> Data:
     return _with_heatmaps(data)
 
 
-PREPARE: dict[str, Callable[..., Data]] = {"mannequins": prepare_mannequins, "ccp": prepare_ccp}
-"""How each data set is made ready, by its name."""
-
-
 def _ccp_classes(names_file: Path) -> Classes:
     """Look up the values of CCP's classes; each line holds a value and a name."""
     try:
@@ -175,7 +173,8 @@ def _ccp_classes(names_file: Path) -> Classes:
         raise VsamError(f"Could not read {names_file}: {error}.") from error
     unknown = {*_CCP_NOT_PERSON, *sum(_CCP_GARMENTS.values(), ())} - set(values)
     if unknown:
-        raise expected(f"{names_file}", f"a list with {', '.join(sorted(unknown))}", "one without")
+        missing = ", ".join(sorted(unknown))
+        raise expected(str(names_file), f"CCP's list of classes with {missing}", "one without")
     return Classes(
         person=tuple(value for name, value in values.items() if name not in _CCP_NOT_PERSON),
         garments={

@@ -120,7 +120,7 @@ def even() -> Map:
 
 
 def gaussian(side: int = 56) -> Map:
-    """Make a Gaussian in the middle of the photo, as wide and high as the photo's proportions."""
+    """Make a centred Gaussian over the squashed photo, (side, side)."""
     places = (np.arange(side) + 0.5) / side - 0.5
     line = np.exp(-(places**2) / (2 * _SIGMA**2))
     return np.outer(line, line)
