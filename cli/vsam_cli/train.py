@@ -22,6 +22,13 @@ class Device(StrEnum):
     mps = "mps"
 
 
+class Attention(StrEnum):
+    """How many maps the model attends with."""
+
+    single = "single"
+    none = "none"
+
+
 class Precision(StrEnum):
     """In what arithmetic the model runs."""
 
@@ -53,6 +60,17 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last whole epoch in --out.")
     ] = False,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="vgg16, vgg16_bn, a ResNet or ConvNeXt of torchvision (resnet50, convnext_tiny, "
+            "…), or a ViT or CNN of timm (vit_small_patch14_dinov2, …). [default: vgg16]"
+        ),
+    ] = None,
+    attention: Annotated[
+        Attention | None,
+        typer.Option(help="The published map, or none, which needs --lambda 0. [default: single]"),
+    ] = None,
     width: Annotated[
         float | None, typer.Option(help="Factor on VGG-16's channels. [default: 1.0]")
     ] = None,
@@ -63,7 +81,8 @@ def train(
         bool | None,
         typer.Option(
             "--batch-norm/--no-batch-norm",
-            help="Normalise after each convolution. [default: no-batch-norm]",
+            help="Normalise after each convolution of VGG-16 and the heads. "
+            "[default: no-batch-norm]",
         ),
     ] = None,
     dropout: Annotated[float | None, typer.Option(help="In the heads. [default: 0.5]")] = None,
@@ -84,8 +103,15 @@ def train(
     backbone_weights: Annotated[
         str | None,
         typer.Option(
-            help="VGG-16 weights: a file of torchvision (.pth, .safetensors) or Keras (.h5), or "
-            "imagenet, which downloads them. [default: none]"
+            help="Its weights: a file of torchvision or timm (.pth, .safetensors), of Keras for "
+            "VGG-16 (.h5), or imagenet, which downloads torchvision's. [default: none]"
+        ),
+    ] = None,
+    freeze_backbone: Annotated[
+        bool | None,
+        typer.Option(
+            "--freeze-backbone/--no-freeze-backbone",
+            help="Train the rest only. [default: no-freeze-backbone]",
         ),
     ] = None,
     init: Annotated[
@@ -137,12 +163,15 @@ def train(
         "photos": photos,
         "heatmaps": heatmaps,
         "out": out,
+        "backbone": backbone,
+        "attention": attention and attention.value,
         "width": width,
         "image_size": image_size,
         "batch_norm": batch_norm,
         "dropout": dropout,
         "region": region,
         "pose_weight": pose_weight,
+        "freeze_backbone": freeze_backbone,
         "min_crop": min_crop,
         "attribute_weight": attribute_weight,
         "epochs": epochs,

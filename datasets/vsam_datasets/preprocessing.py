@@ -42,8 +42,9 @@ class Preprocessing:
     pixel_max: int = 1
 
     def __post_init__(self) -> None:
-        if self.image_size < 32 or self.image_size % 16:
-            raise expected("image_size", "a multiple of 16 pixels, 32 or more", self.image_size)
+        # Of which number it must be a multiple depends on the model.
+        if self.image_size < 32:
+            raise expected("image_size", "32 pixels or more", self.image_size)
         if self.interpolation not in INTERPOLATIONS:
             raise expected("interpolation", f"one of {INTERPOLATIONS}", self.interpolation)
         if self.colour not in COLOURS:

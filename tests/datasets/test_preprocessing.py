@@ -98,7 +98,7 @@ def test_denormalize_undoes_normalize(colour, pixel_max):
     [
         {"image_size": 0},
         {"image_size": 16},
-        {"image_size": 100},
+        {"image_size": 31},
         {"interpolation": "cubic"},
         {"colour": "gray"},
         {"mean": (0.5, 0.5)},

@@ -342,8 +342,8 @@ def test_imagenet_is_downloaded_and_checked(cache, tmp_path, monkeypatch, intact
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/{name}"
-        published = types.SimpleNamespace(IMAGENET1K_V1=types.SimpleNamespace(url=url))
-        monkeypatch.setattr(backbones, "VGG16_Weights", published)
+        published = types.SimpleNamespace(DEFAULT=types.SimpleNamespace(url=url))
+        monkeypatch.setattr(backbones, "get_model_weights", {"vgg16": published}.__getitem__)
         if intact:
             model = build_vsam(small())
             load_backbone(model, backbones.IMAGENET)

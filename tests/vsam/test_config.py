@@ -190,6 +190,7 @@ def test_the_help_texts_name_the_defaults():
             said = {
                 "batch_norm": "batch-norm" if default is True else "no-batch-norm",
                 "fit_threshold": "fit-threshold" if default is True else "no-fit-threshold",
+                "freeze_backbone": "freeze-backbone" if default is True else "no-freeze-backbone",
                 "backbone_weights": "none" if default is None else default,
                 "init": "none" if default is None else default,
                 "num_workers": "up to 4" if default is None else default,

@@ -1,8 +1,9 @@
-"""Start VGG-16's convolution blocks from weights that others trained on ImageNet."""
+"""Start a backbone from weights that others trained, mostly on ImageNet."""
 
 from __future__ import annotations
 
 import http.client
+import logging
 import socket
 import threading
 import urllib.request
@@ -10,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
-from torchvision.models import VGG16_BN_Weights, VGG16_Weights
+from torchvision.models import get_model_weights
 
 from vsam_datasets.preprocessing import Preprocessing
 from vsam_heatmaps.errors import VsamError
@@ -25,13 +25,21 @@ from .keras_weights import (
     read_tensors,
 )
 from .misfits import describe_misfits, listed
+from .modeling.backbones.interface import Backbone
+from .modeling.backbones.timm_models import TimmBackbone, ViTBackbone
+from .modeling.backbones.vgg import VggBackbone
 from .modeling.vsam import VSAM
 
 IMAGENET = Path("imagenet")
 """In the place of a file: torchvision's own weights, which it downloads."""
 
-# What stands before a layer's number: torchvision's own names, the blocks alone, and both as
-# DistributedDataParallel or DataParallel wraps them.
+_log = logging.getLogger("vsam")
+
+# What DistributedDataParallel and DataParallel put before the names.
+_WRAPPED = "module."
+_POSITIONS = "pos_embed"
+# What stands before the number of a layer of VGG: torchvision's own names, the blocks alone, and
+# both as those wrap them.
 _PREFIXES = ("features.", "", "module.features.", "features.module.", "module.")
 _KERAS_CLASSIFIER = ("fc1", "fc2", "predictions")
 _SECONDS = 10.0
@@ -39,12 +47,13 @@ _REMEDY = "VGG-16's weights need --width 1, those of vgg16_bn --batch-norm, and 
 
 
 def load_backbone(model: VSAM, path: Path) -> Preprocessing:
-    """Load weights of VGG-16 into the convolution blocks; a classifier's are left out.
+    """Load weights of others into a model's backbone; a classifier's are left out.
 
     Args:
-        model: Of width 1; with batch normalisation for `vgg16_bn` weights, and for no others.
-        path: A state dict of torchvision's VGG-16 (`.pth`, read without running code, or
-            `.safetensors`), Keras' VGG-16 as HDF5, or `IMAGENET`.
+        model: Its backbone is of the architecture whose weights these are. VGG-16 is of width 1,
+            with batch normalisation for `vgg16_bn` weights, and for no others.
+        path: A state dict of torchvision or timm, whose the backbone is (`.pth`, read without
+            running code, or `.safetensors`), Keras' VGG-16 as HDF5, or `IMAGENET`.
 
     Returns:
         The input that the weights were trained on.
@@ -53,18 +62,27 @@ def load_backbone(model: VSAM, path: Path) -> Preprocessing:
         VsamError: If the file is missing or damaged, names or shapes differ, a value is not finite,
             or torchvision's weights can't be downloaded. The model is as it was then.
     """
+    backbone = model.features
     if path == IMAGENET:
-        path = _torchvision_weights(model)
+        path = _torchvision_weights(backbone)
     elif not path.is_file():
         raise VsamError(f"Expected `--backbone-weights` to be a file, but {path} is not there.")
     if is_hdf5(path):
-        model.features.load_state_dict(_from_keras(model.features, path))
+        backbone.load_state_dict(_from_keras(backbone, path))
         return VGG_PREPROCESSING
-    model.features.load_state_dict(_from_torchvision(model.features, path))
-    return Preprocessing()
+    if isinstance(backbone, VggBackbone):
+        backbone.load_state_dict(_from_torchvisions_vgg(backbone, path))
+    else:
+        backbone.load_state_dict(_from_library(backbone, path))
+    return backbone.preprocessing()
 
 
-def _from_keras(features: nn.Sequential, path: Path) -> dict[str, torch.Tensor]:
+def _from_keras(features: Backbone, path: Path) -> dict[str, torch.Tensor]:
+    if not isinstance(features, VggBackbone):
+        raise VsamError(
+            f"Expected {path} to hold weights of {features.name}, but Keras' files are read for "
+            "--backbone vgg16 alone."
+        )
     wanted = features.state_dict()
     names = {
         f"{layer}/{theirs}": f"{ours}.{parameter}"
@@ -86,7 +104,38 @@ def _from_keras(features: nn.Sequential, path: Path) -> dict[str, torch.Tensor]:
     return {ours: tensors[name] for name, ours in names.items()}
 
 
-def _from_torchvision(features: nn.Sequential, path: Path) -> dict[str, torch.Tensor]:
+def _from_library(backbone: Backbone, path: Path) -> dict[str, torch.Tensor]:
+    state = _read_state(path)
+    if all(name.startswith(_WRAPPED) for name in state):
+        state = {name.removeprefix(_WRAPPED): tensor for name, tensor in state.items()}
+    names = backbone.library_names()
+    with torch.device("meta"):
+        classifier = set(backbone.library_model().state_dict()) - set(names.values())
+    state = {name: tensor for name, tensor in state.items() if name not in classifier}
+    if isinstance(backbone, ViTBackbone) and _POSITIONS in state:
+        before = state[_POSITIONS]
+        state[_POSITIONS] = after = backbone.resample_positions(before)
+        if after.shape != before.shape:
+            _log.info(
+                "The position embeddings in %s were resampled from %d tokens to %d.",
+                path,
+                before.shape[1],
+                after.shape[1],
+            )
+    wanted = {names[ours]: tensor for ours, tensor in backbone.state_dict().items()}
+    wanted = _without_missing_counts(wanted, state)
+    misfits = describe_misfits(_shapes(wanted), _shapes(state))
+    if misfits:
+        raise VsamError(
+            f"Expected {path} to hold weights of {backbone.name}, but {misfits}. Name the "
+            "--backbone that they are of."
+        )
+    _require_finite(state, path)
+    loaded = {ours: state[theirs] for ours, theirs in names.items() if theirs in state}
+    return backbone.state_dict() | loaded
+
+
+def _from_torchvisions_vgg(features: VggBackbone, path: Path) -> dict[str, torch.Tensor]:
     state = _read_state(path)
     prefixes = [prefix for prefix in _PREFIXES if f"{prefix}0.weight" in state]
     if len(prefixes) != 1:
@@ -99,12 +148,7 @@ def _from_torchvision(features: nn.Sequential, path: Path) -> dict[str, torch.Te
         )
     prefix = prefixes[0]
     wanted = {f"{prefix}{name}": tensor for name, tensor in features.state_dict().items()}
-    # Files from before 2018 have no such counts, torchvision's own among them; none is needed.
-    wanted = {
-        name: tensor
-        for name, tensor in wanted.items()
-        if name in state or not name.endswith("num_batches_tracked")
-    }
+    wanted = _without_missing_counts(wanted, state)
     given = {
         name: tensor
         for name, tensor in state.items()
@@ -113,13 +157,31 @@ def _from_torchvision(features: nn.Sequential, path: Path) -> dict[str, torch.Te
     misfits = describe_misfits(_shapes(wanted), _shapes(given))
     if misfits:
         raise VsamError(f"Expected {path} to hold torchvision's VGG-16, but {misfits}. {_REMEDY}")
-    for name, tensor in given.items():
+    _require_finite(given, path)
+    loaded = {name.removeprefix(prefix): tensor for name, tensor in given.items()}
+    return features.state_dict() | loaded
+
+
+def _without_missing_counts(
+    wanted: dict[str, torch.Tensor], given: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Leave out counts of batches that a file lacks.
+
+    Files from before 2018 have none, torchvision's own among them; none is needed.
+    """
+    return {
+        name: tensor
+        for name, tensor in wanted.items()
+        if name in given or not name.endswith("num_batches_tracked")
+    }
+
+
+def _require_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise VsamError(
                 f"Expected {name} in {path} to be finite, but it holds NaN or infinity."
             )
-    loaded = {name.removeprefix(prefix): tensor for name, tensor in given.items()}
-    return features.state_dict() | loaded
 
 
 def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
@@ -141,10 +203,15 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         raise VsamError(f"Could not read weights from {path}: {reason}") from error
 
 
-def _torchvision_weights(model: VSAM) -> Path:
-    """Give torchvision's own weights for a model out of its cache, downloaded if need be."""
-    normalised = any(isinstance(layer, nn.BatchNorm2d) for layer in model.features)
-    url = (VGG16_BN_Weights if normalised else VGG16_Weights).IMAGENET1K_V1.url
+def _torchvision_weights(backbone: Backbone) -> Path:
+    """Give torchvision's own weights of a backbone out of its cache, downloaded if need be."""
+    if isinstance(backbone, TimmBackbone):
+        raise VsamError(
+            f"Expected `--backbone-weights` to be a file for timm's {backbone.name}, but got "
+            f"{IMAGENET}, which is torchvision's. Download {backbone.published_weights()} on a "
+            "machine that can, and name it."
+        )
+    url = get_model_weights(backbone.name).DEFAULT.url
     name = url.rpartition("/")[2]
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if path.is_file():

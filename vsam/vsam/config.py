@@ -26,15 +26,20 @@ class TrainConfig:
         photos: Folder that its images are relative to.
         out: The run folder.
         heatmaps: Folder of shards; needed unless `pose_weight` is 0.
+        backbone: `vgg16`, `vgg16_bn`, a ResNet or ConvNeXt of torchvision, or a model of timm; see
+            `vsam.modeling.backbones`.
+        attention: `single` is the published map, `none` leaves the attention block out.
         width: Factor on the channels of VGG-16; 1 is the published model.
         image_size: Height and width of the input in pixels.
-        batch_norm: Normalise after each convolution; helps training from scratch.
+        batch_norm: Normalise after each convolution of VGG-16, the fusion and the heads; helps
+            training from scratch.
         dropout: In the heads.
         region: Which body region's map supervises the attention: a name, or `by-category`.
         pose_weight: λ, the weight of that supervision; 0 trains without poses.
         attribute_weight: Weight of the attributes' loss beside the category's.
-        backbone_weights: VGG-16 weights to start the convolution blocks from, or none; see
-            `vsam.backbones`.
+        backbone_weights: Weights to start the backbone from, or none; see `vsam.backbones`.
+        freeze_backbone: Train the rest only; the backbone's batch normalisation keeps its
+            statistics.
         init: Run folder whose weights to start from, or none.
         min_crop: Smallest share of a photo's area that the augmentation's random crop keeps; 1
             never crops.
@@ -56,6 +61,8 @@ class TrainConfig:
     photos: Path
     out: Path
     heatmaps: Path | None = None
+    backbone: str = "vgg16"
+    attention: str = "single"
     width: float = 1.0
     image_size: int = 224
     batch_norm: bool = False
@@ -64,6 +71,7 @@ class TrainConfig:
     pose_weight: float = 10.0
     attribute_weight: float = 1.0
     backbone_weights: Path | None = None
+    freeze_backbone: bool = False
     init: Path | None = None
     min_crop: float = 0.7
     epochs: int = 20
@@ -107,6 +115,11 @@ class TrainConfig:
                 "Expected `--init` or `--backbone-weights` to be given, but not both: a run has "
                 "its own backbone."
             )
+        if self.attention == "none" and self.pose_weight > 0:
+            raise VsamError(
+                f"Expected `--lambda` to be 0 with --attention none, but got {self.pose_weight}: "
+                "there is no map that poses could supervise."
+            )
         if self.pose_weight > 0 and self.heatmaps is None:
             raise VsamError(
                 f"Expected `--heatmaps` to be given, because λ is {self.pose_weight}. "
@@ -138,8 +151,9 @@ def resolve_config(file: Path | None, command_line: Mapping[str, Any]) -> TrainC
             another type, or a required option is given nowhere.
     """
     values = _read_yaml(file) if file is not None else {}
+    types_of = typing.get_type_hints(TrainConfig)
     values |= {
-        name: None if value == "none" else value
+        name: None if value == "none" and _takes_none(types_of[name]) else value
         for name, value in command_line.items()
         if value is not None
     }
@@ -175,10 +189,9 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 def _convert(file: Path, key: str, value: Any, wanted: Any) -> Any:
     """Check a YAML value against a field's type; paths and whole floats are converted."""
     options = typing.get_args(wanted) if isinstance(wanted, types.UnionType) else (wanted,)
-    if value is None or value == "none":
-        if type(None) in options:
-            return None
-    elif Path in options and isinstance(value, str):
+    if value in (None, "none") and _takes_none(wanted):
+        return None
+    if Path in options and isinstance(value, str):
         return Path(value)
     elif float in options and isinstance(value, int | float | str) and type(value) is not bool:
         try:
@@ -189,3 +202,8 @@ def _convert(file: Path, key: str, value: Any, wanted: Any) -> Any:
         return value
     kinds = " or ".join(option.__name__ for option in options if option is not type(None))
     raise expected(f"{key} in {file}", f"a {kinds}", repr(value))
+
+
+def _takes_none(wanted: Any) -> bool:
+    """Say whether a field may have no value; in others "none" is a word like any other."""
+    return isinstance(wanted, types.UnionType) and type(None) in typing.get_args(wanted)

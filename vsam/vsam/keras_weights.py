@@ -96,7 +96,7 @@ def _to_torch(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(values.transpose([*reversed(axes[-2:]), *axes[:-2]]))
 
 
-def block_layers(features: nn.Sequential) -> dict[str, str]:
+def block_layers(features: nn.Module) -> dict[str, str]:
     """Map Keras' names of VGG's convolutions to torchvision's: `block1_conv2` to `2`.
 
     Args:

@@ -84,10 +84,12 @@ def attention_loss(
     batch; the average keeps λ independent of the batch size. Samples without a pose add nothing.
 
     Args:
-        attention: Ŝ, (B, 1, H, W), 0..1.
+        attention: Ŝ, (B, 1, H, W), 0..1; (B, 0, H, W) gives 0.
         heatmap: (B, 1, h, w), at least 0.
         has_pose: (B,) bool. A map without any mass (the person was cropped away) counts as none.
     """
+    if attention.shape[1] == 0:
+        return attention.new_zeros(())
     if heatmap.shape[-2:] != attention.shape[-2:]:
         heatmap = F.interpolate(heatmap, size=attention.shape[-2:], mode="bilinear", antialias=True)
     predicted = attention.flatten(1).softmax(dim=1)  # (B, 1, H, W) -> (B, H·W)

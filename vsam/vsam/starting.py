@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import replace
 
@@ -21,7 +22,13 @@ from .run_folder import Checkpoint, Labels
 _log = logging.getLogger("vsam")
 
 # What a run and one that starts from it must share, with the options that set it.
-_SHARED = {"image_size": "--image-size", "width": "--width", "batch_norm": "--batch-norm"}
+_SHARED = {
+    "backbone": "--backbone",
+    "attention": "--attention",
+    "image_size": "--image-size",
+    "width": "--width",
+    "batch_norm": "--batch-norm",
+}
 
 
 def require_same_run(config: TrainConfig) -> None:
@@ -33,13 +40,15 @@ def require_same_run(config: TrainConfig) -> None:
     last = config.out / run_folder.LAST
     if not last.is_file():
         raise VsamError(f"Expected {config.out} to hold a run to resume, but {last} is missing.")
-    before = run_folder.read_description(config.out).training
+    # A run from before there was an option had its default.
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    before = defaults | run_folder.read_description(config.out).training
     # Where things lie, how they run and how long is the user's to change; the rest is the run.
     free = ("data", "photos", "heatmaps", "out", "device", "num_workers", "epochs")
     for name, value in config.to_json().items():
-        if name not in free and before.get(name) != value:
+        if name not in free and before[name] != value:
             raise VsamError(
-                f"Expected `{name}` to be {before.get(name)!r}, as in the run to resume, "
+                f"Expected `{name}` to be {before[name]!r}, as in the run to resume, "
                 f"but got {value!r}."
             )
 
@@ -89,6 +98,11 @@ def load_start(
         _require_same_model(base.config, model_config, config)
         model.load_state_dict(model.state_dict() | _weights_for(labels, base, config))
         return base.preprocessing
+    if config.freeze_backbone and config.backbone_weights is None:
+        _log.warning(
+            "The frozen backbone keeps its fresh weights. Give some with --backbone-weights or "
+            "--init."
+        )
     if config.backbone_weights is not None:
         if config.backbone_weights == IMAGENET and config.width != 1:  # half a gigabyte in vain
             raise expected("--width", "1 with --backbone-weights imagenet", config.width)

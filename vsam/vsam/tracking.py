@@ -84,6 +84,8 @@ class Tracker:
         device = next(model.parameters()).device
         model.eval()
         attention = model(images.to(device)).attention.float().cpu().numpy()
+        if attention.shape[1] == 0:
+            return
         photos = preprocessing.denormalize(images).permute(0, 2, 3, 1).numpy()
         tiles = [
             np.hstack([photo, heat_overlay(photo, stretch(heat[0]))])

@@ -77,6 +77,8 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
         categories=len(labels.categories),
         attributes=len(labels.attributes),
         image_size=config.image_size,
+        backbone=config.backbone,
+        attention=config.attention,
         width=config.width,
         batch_norm=config.batch_norm,
         dropout=config.dropout,
@@ -90,6 +92,8 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
     preprocessing = load_start(model, model_config, labels, config, resume=resume)
     if not resume:
         prepare_new_run(config)  # last of the checks: a run that can't start leaves no folder
+    if config.freeze_backbone:
+        model.freeze_backbone()
     model = model.to(memory_format=torch.channels_last)
     optimizer = _make_optimizer(model, config)
     start, best = 0, Best()

@@ -1,4 +1,4 @@
-"""VSAM's spatial attention: one map from three blocks, applied to the fourth."""
+"""VSAM's spatial attention: one map from three stages, applied to the last of them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class SpatialAttention(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Fuses blocks 2 to 4, attends, and adds the attended features to block 4.
+    """Fuses three stages, attends, and adds the attended features to the last of them.
 
     Args:
         fuse: Makes features F out of the blocks.
@@ -93,7 +93,8 @@ class AttentionBlock(nn.Module):
         """Attend.
 
         Args:
-            blocks: (B, C_k, H_k, W_k) each; the last has as many channels as F.
+            blocks: (B, C_k, H_k, W_k) each; the last has as many channels as F. The first side is
+                a multiple of the last.
 
         Returns:
             The last block with the attended features added, of its own shape, and the map,
@@ -102,8 +103,10 @@ class AttentionBlock(nn.Module):
         features = self.fuse(blocks)
         attention = self.attend(features)
         last = blocks[-1]
-        # Published: kernel 2 and the stride between the sides, so three of four pixels are skipped.
+        attended = features * attention
         stride = features.shape[-1] // last.shape[-1]
-        # (B, C, H_1, W_1) -> (B, C, H_last, W_last)
-        pooled = F.avg_pool2d(features * attention, kernel_size=2, stride=stride)
-        return last + _GAIN * pooled, attention
+        if stride > 1:  # the stages of a ViT have one side
+            # Published: kernel 2 and stride 4, so that three of four pixels are skipped.
+            # (B, C, H_1, W_1) -> (B, C, H_last, W_last)
+            attended = F.avg_pool2d(attended, kernel_size=2, stride=stride)
+        return last + _GAIN * attended, attention

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import nn
-from torchvision.models.vgg import make_layers
 
-from vsam_heatmaps.errors import expected
+from vsam_heatmaps.errors import VsamError, expected
 
 from .attention import AttentionBlock, FuseBlocks, SpatialAttention
+from .backbones.build import build_backbone
+from .backbones.interface import Backbone
+from .backbones.vgg import VGG, VGG_BN
 from .plan import vgg16_plan
 from .vsam import VSAM, Head
 
-_ATTENDED_BLOCKS = (2, 3, 4)
+ATTENTIONS = ("single", "none")
 
 
 @dataclass(frozen=True)
@@ -23,10 +28,15 @@ class ModelConfig:
     Attributes:
         categories: Number of classes K.
         attributes: Number of attributes A.
-        image_size: Height and width of the input in pixels.
-        width: Factor on all numbers of channels; 1 is the published model.
-        batch_norm: Normalise after each convolution; helps training from scratch.
+        image_size: Height and width of the input in pixels, a multiple of the stride of the
+            backbone's third stage.
+        width: Factor on all numbers of channels; 1 is the published model. VGG-16's alone.
+        batch_norm: Normalise after each convolution, those of the fusion and the heads included;
+            helps training from scratch. VGG-16's alone.
         dropout: In the heads.
+        backbone: See `build_backbone`. `vgg16_bn` becomes `vgg16` with `batch_norm`, which is how
+            it was always saved.
+        attention: `single` is the published map, `none` leaves the attention block out.
     """
 
     categories: int
@@ -35,53 +45,85 @@ class ModelConfig:
     width: float = 1.0
     batch_norm: bool = False
     dropout: float = 0.5
+    backbone: str = VGG
+    attention: str = "single"
 
     def __post_init__(self) -> None:
+        if self.backbone == VGG_BN:
+            object.__setattr__(self, "backbone", VGG)
+            object.__setattr__(self, "batch_norm", True)
         if self.categories < 1:
             raise expected("categories", "at least 1", self.categories)
         if self.attributes < 1:
             raise expected("attributes", "at least 1", self.attributes)
         if not 0 <= self.dropout < 1:
             raise expected("dropout", "from 0 to below 1", self.dropout)
+        if self.image_size < 1:
+            raise expected("image_size", "at least 1", self.image_size)
+        if self.attention not in ATTENTIONS:
+            raise expected("attention", f"one of {', '.join(ATTENTIONS)}", repr(self.attention))
         vgg16_plan(self.width)  # refuses impossible widths
+        if self.backbone != VGG and (self.width != 1 or self.batch_norm):
+            option = "width" if self.width != 1 else "batch_norm"
+            raise VsamError(
+                f"Expected `{option}` to be left out with the backbone {self.backbone}, but got "
+                f"{getattr(self, option)}. It changes {VGG} alone."
+            )
+        stride, smallest = self._shape.stage_strides[-1], self._shape.out_stride
+        if self.image_size % stride or self.image_size < smallest:
+            raise expected(
+                "image_size",
+                f"a multiple of {stride} pixels, {smallest} or more, for the backbone "
+                f"{self._shape.name}",
+                self.image_size,
+            )
+
+    @cached_property
+    def _shape(self) -> Backbone:
+        """The backbone without its numbers: what it says of its channels and strides."""
+        with torch.device("meta"):
+            return _backbone(self)
 
     @property
     def attention_side(self) -> int:
-        """Height and width of the attention map in pixels."""
-        return vgg16_plan(self.width).side(_ATTENDED_BLOCKS[0], self.image_size)
+        """Height and width of the attention map in pixels: those of the backbone's first stage."""
+        return self.image_size // self._shape.stage_strides[0]
 
 
 def build_vsam(config: ModelConfig) -> VSAM:
-    """Build a model with fresh weights (He initialisation, as torchvision's VGG)."""
-    plan = vgg16_plan(config.width)
-    layers: list[str | int] = []
-    for block in plan.blocks:
-        layers += [*block, "M"]
+    """Build a model with fresh weights.
+
+    Attention, heads and VGG-16 get He initialisation, as torchvision's VGG; other backbones are
+    initialised as their library does.
+    """
+    features = _backbone(config)
 
     def head(outputs: int) -> Head:
         return Head(
-            plan.channels(len(plan.blocks)),
-            plan.head_channels,
+            features.out_channels,
+            vgg16_plan(config.width).head_channels,
             outputs,
             dropout=config.dropout,
             batch_norm=config.batch_norm,
         )
 
-    model = VSAM(
-        features=make_layers(layers, batch_norm=config.batch_norm),
-        attention=AttentionBlock(
+    attention = None
+    if config.attention == "single":
+        attention = AttentionBlock(
             fuse=FuseBlocks(
-                [plan.channels(block) for block in _ATTENDED_BLOCKS],
-                plan.channels(_ATTENDED_BLOCKS[-1]),  # F is added to that block
+                features.stage_channels,
+                features.stage_channels[-1],  # F is added to that stage
                 batch_norm=config.batch_norm,
             ),
             attend=SpatialAttention(),
-        ),
+        )
+    model = VSAM(
+        features=features,
+        attention=attention,
         category_head=head(config.categories),
         attribute_head=head(config.attributes),
-        attended_blocks=_ATTENDED_BLOCKS,
     )
-    for module in model.modules():
+    for module in _fresh(model):
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.Linear):
@@ -89,3 +131,19 @@ def build_vsam(config: ModelConfig) -> VSAM:
         if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
     return model
+
+
+def _backbone(config: ModelConfig) -> Backbone:
+    return build_backbone(
+        config.backbone,
+        image_size=config.image_size,
+        plan=vgg16_plan(config.width),
+        batch_norm=config.batch_norm,
+    )
+
+
+def _fresh(model: VSAM) -> Iterator[nn.Module]:
+    """Give the modules whose first weights are drawn here."""
+    for name, part in model.named_children():
+        if name != "features" or not model.features.has_initial_weights:
+            yield from part.modules()

@@ -24,13 +24,13 @@ class VggPlan:
     blocks: tuple[tuple[int, ...], ...]
     head_channels: int
 
-    def side(self, block: int, image_size: int) -> int:
-        """Side of the output of a block (1 is the first) in pixels.
+    def stride(self, block: int) -> int:
+        """Pixels of the input for one of a block's output (1 is the first).
 
-        >>> vgg16_plan(1.0).side(2, 224)
-        56
+        >>> vgg16_plan(1.0).stride(2)
+        4
         """
-        return image_size // 2**block
+        return 2**block
 
     def channels(self, block: int) -> int:
         """Output channels of a block (1 is the first)."""

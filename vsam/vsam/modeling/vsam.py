@@ -1,15 +1,16 @@
-"""VSAM: VGG-16 with a pose-supervised spatial attention map, a category and an attribute head."""
+"""VSAM: a backbone with a pose-supervised attention map, a category and an attribute head."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from .attention import AttentionBlock
+from .backbones.interface import Backbone
 
 
 class VsamOutput(NamedTuple):
@@ -18,7 +19,8 @@ class VsamOutput(NamedTuple):
     Attributes:
         category_logits: (B, K) before the softmax.
         attribute_logits: (B, A) before the sigmoid.
-        attention: (B, 1, S, S), 0..1, over the squashed photo.
+        attention: (B, R, S, S), 0..1, over the squashed photo; R = 1, or 0 without attention. S is
+            the side of the backbone's first stage in both cases.
     """
 
     category_logits: torch.Tensor
@@ -56,30 +58,26 @@ class VSAM(nn.Module):
     """The Visual Semantic Attention Model (Ferreira et al., ICCV Workshops 2019).
 
     Args:
-        features: VGG's convolution blocks as torchvision builds them: one sequence in which each
-            block ends with a max-pooling layer.
-        attention: Fuses the outputs of the attended blocks and gates them by its map.
-        category_head: From the last block to K logits.
-        attribute_head: From the last block to A logits.
-        attended_blocks: Which blocks those are, from 1, in order.
+        features: The backbone; the published one is VGG-16.
+        attention: Fuses the backbone's stages and gates them by its map; None attends to nothing.
+        category_head: From the backbone's features to K logits.
+        attribute_head: From the backbone's features to A logits.
     """
 
     def __init__(
         self,
         *,
-        features: nn.Sequential,
-        attention: AttentionBlock,
+        features: Backbone,
+        attention: AttentionBlock | None,
         category_head: Head,
         attribute_head: Head,
-        attended_blocks: Sequence[int],
     ) -> None:
         super().__init__()
         self.features = features
         self.attention = attention
         self.category_head = category_head
         self.attribute_head = attribute_head
-        pools = [i for i, layer in enumerate(features) if isinstance(layer, nn.MaxPool2d)]
-        self._attended = [pools[block - 1] for block in attended_blocks]
+        self._frozen = False
 
     def forward(self, images: torch.Tensor) -> VsamOutput:
         """Tag a batch.
@@ -87,14 +85,32 @@ class VSAM(nn.Module):
         Args:
             images: (B, 3, S, S) float32, normalised as the checkpoint's preprocessing says.
         """
-        blocks = []
-        attention = None
-        x = images
-        for index, layer in enumerate(self.features):
-            x = layer(x)
-            if index in self._attended:
-                blocks.append(x)
-            if index == self._attended[-1]:
-                x, attention = self.attention(blocks)
-        assert attention is not None
-        return VsamOutput(self.category_head(x), self.attribute_head(x), attention)
+        maps = []
+
+        def attend(stages: Sequence[torch.Tensor]) -> torch.Tensor:
+            first, last = stages[0], stages[-1]
+            if self.attention is None:
+                maps.append(first.new_zeros(len(first), 0, *first.shape[-2:]))
+                return last
+            attended, attention = self.attention(stages)
+            maps.append(attention)
+            return attended
+
+        x = self.features(images, attend)
+        return VsamOutput(self.category_head(x), self.attribute_head(x), *maps)
+
+    def freeze_backbone(self) -> None:
+        """Keep the backbone as it is: no gradients, and its layers behave as in evaluation.
+
+        So its batch normalisation keeps its statistics, and it drops nothing at random.
+        """
+        self.features.requires_grad_(False)
+        self._frozen = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training, except a frozen backbone, or to evaluation."""
+        super().train(mode)
+        if self._frozen:
+            self.features.eval()
+        return self

@@ -1,0 +1,1 @@
+"""The networks that see the photo, by name and behind one interface. `build_backbone` makes one."""
