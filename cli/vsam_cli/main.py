@@ -33,6 +33,9 @@ def mannequins(
     out: Annotated[Path, typer.Argument(help="Folder for photos, labels.csv and joints.csv.")],
     count: Annotated[int, typer.Option(help="How many to draw.")] = 1000,
     seed: Annotated[int, typer.Option(help="Another seed draws other mannequins.")] = 0,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Write true masks of person and garment too.")
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes. Default: one for each core.")
     ] = None,
@@ -40,8 +43,9 @@ def mannequins(
     """Draw people with garments: photos, labels and the true joints."""
     from vsam_datasets.mannequins import write_mannequins
 
-    write_mannequins(out, count=count, seed=seed, workers=workers)
-    typer.echo(f"{count} mannequins are in {out}: photos/, labels.csv, joints.csv.")
+    write_mannequins(out, count=count, seed=seed, masks=masks, workers=workers)
+    also = ", masks/" if masks else ""
+    typer.echo(f"{count} mannequins are in {out}: photos/, labels.csv, joints.csv{also}.")
 
 
 @app.command()

@@ -113,6 +113,15 @@ def test_mannequins_command_says_what_is_where(run_command, tmp_path):
     assert len(list((out / "photos").iterdir())) == 3
     assert (out / "labels.csv").is_file()
     assert (out / "joints.csv").is_file()
+    assert not (out / "masks").exists()
+
+
+def test_mannequins_command_writes_masks_on_demand(run_command, tmp_path):
+    out = tmp_path / "drawn"
+    done = run_command("vsam", "data", "mannequins", out, "--count", 2, "--masks")
+    assert done.returncode == 0, done.stderr
+    assert "masks/" in done.stdout
+    assert sorted(path.name for path in (out / "masks").iterdir()) == ["00000.png", "00001.png"]
 
 
 def test_an_interrupted_demo_can_be_started_again(tmp_path):

@@ -1,9 +1,21 @@
-"""Attention maps as pictures."""
+"""Attention maps as pictures, and what they look at, measured with masks."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vsam_heatmaps.errors import expected
+
+POINTING_TOLERANCE = 0.03
+"""How far from a mask the pointing game lets a maximum lie, as a share of the longer side.
+
+Zhang et al. (*Top-Down Neural Attention by Excitation Backprop*, IJCV 2018) allow 15 pixels in the
+photos of PASCAL VOC, whose longer side has 500.
+"""
+
+MERGES = ("max", "mean")
+"""How the maps of several regions become one."""
 
 
 def stretch(attention: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -19,3 +31,89 @@ def stretch(attention: NDArray[np.float32]) -> NDArray[np.float32]:
     if high - low < 1e-6:
         return np.zeros_like(attention)
     return (attention - low) / (high - low)
+
+
+def merge_maps(maps: NDArray[np.float32], how: str = "max") -> NDArray[np.float32]:
+    """Make one map out of those of several regions.
+
+    Args:
+        maps: (R, S, S), R at least 1.
+        how: `max` or `mean`, pixel by pixel.
+
+    Returns:
+        (S, S).
+    """
+    if how not in MERGES:
+        raise expected("how", f"one of {', '.join(MERGES)}", repr(how))
+    if maps.ndim != 3 or len(maps) == 0:
+        raise expected("maps", "of the shape (R, S, S) with R at least 1", maps.shape)
+    return maps.max(axis=0) if how == "max" else maps.mean(axis=0)
+
+
+def distribution(
+    attention: NDArray[np.floating], size: tuple[int, int], *, from_minimum: bool = False
+) -> NDArray[np.float64]:
+    """Resize a map to a photo or its mask, and scale it so that it sums to 1.
+
+    Args:
+        attention: (S, T), 0 or more, over the whole photo.
+        size: Height H and width W of the result; the map is interpolated bilinearly.
+        from_minimum: Subtract the map's minimum before. A sigmoid's map is nowhere zero: its floor,
+            spread over the whole photo, outweighs what stands out of it.
+
+    Returns:
+        (H, W). A map that is the same everywhere, as zeros are, becomes an even distribution.
+    """
+    import cv2
+
+    height, width = size
+    values = np.asarray(attention, np.float64)
+    if values.ndim != 2 or not np.isfinite(values).all() or values.min() < 0:
+        raise expected("attention", "(S, T) finite numbers, 0 or more", f"{values.shape}")
+    if from_minimum:
+        values = values - values.min()
+    resized = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+    total = resized.sum()
+    if not total > 0:
+        return np.full(size, 1 / (height * width))
+    return np.asarray(resized / total)
+
+
+def share_inside(weights: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
+    """Sum a distribution over a mask, both (H, W): the share of the attention that lies there."""
+    _require_same_shape(weights, mask)
+    return float(weights[mask].sum())
+
+
+def pointing_hit(
+    weights: NDArray[np.floating],
+    mask: NDArray[np.bool_],
+    tolerance: float = POINTING_TOLERANCE,
+) -> float:
+    """Play the pointing game: is a map's maximum inside a mask, or near it?
+
+    Args:
+        weights: (H, W), a map over the mask's photo.
+        mask: (H, W), not empty.
+        tolerance: Largest distance from the mask, as a share of the longer side.
+
+    Returns:
+        1 for a hit, 0 for a miss. If several pixels are the maximum, the share of them that hits;
+        a flat map gets what pointing at random gets.
+    """
+    import cv2
+
+    _require_same_shape(weights, mask)
+    if not mask.any():
+        raise expected("mask", "somewhere true", "one that is false everywhere")
+    # (H, W), distance of each pixel to the nearest one of the mask
+    distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    near = distance <= tolerance * max(mask.shape)
+    return float(near[weights == weights.max()].mean())
+
+
+def _require_same_shape(weights: NDArray[np.floating], mask: NDArray[np.bool_]) -> None:
+    if mask.dtype != np.bool_ or weights.shape != mask.shape or mask.ndim != 2:
+        raise expected(
+            "mask", f"booleans of the map's shape {weights.shape}", f"{mask.dtype} {mask.shape}"
+        )

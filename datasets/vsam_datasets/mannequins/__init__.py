@@ -1,4 +1,4 @@
-"""The embedded data set: drawn people in garments, with labels and true joint positions.
+"""The embedded data set: drawn people in garments, with labels, true joints and true masks.
 
 `draw_mannequin` draws one photo, `write_mannequins` a folder of them. The names are resolved on
 first use, so that importing the package does not import OpenCV.
@@ -10,16 +10,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .canvas import Part
     from .drawing import Mannequin, draw_mannequin
     from .outfit import ATTRIBUTES, CATEGORIES
     from .writing import write_mannequins
 
-__all__ = ["ATTRIBUTES", "CATEGORIES", "Mannequin", "draw_mannequin", "write_mannequins"]
+__all__ = ["ATTRIBUTES", "CATEGORIES", "Mannequin", "Part", "draw_mannequin", "write_mannequins"]
 
 _HOMES = {
     "ATTRIBUTES": "outfit",
     "CATEGORIES": "outfit",
     "Mannequin": "drawing",
+    "Part": "canvas",
     "draw_mannequin": "drawing",
     "write_mannequins": "writing",
 }

@@ -1,10 +1,15 @@
-"""A canvas that fills smooth, softly shaded shapes, each within its bounding box."""
+"""A canvas that fills smooth, softly shaded shapes, each within its bounding box.
+
+It also notes of what each pixel is a part, so that a drawing comes with its true mask.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property
 
 import cv2
@@ -21,6 +26,19 @@ Paint = Colour | Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np
 
 Field = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 """A function of two (h, w) coordinates in a frame's units that gives an (h, w) factor."""
+
+
+class Part(IntEnum):
+    """What a pixel of a mask shows; the numbers are those of the files."""
+
+    BACKGROUND = 0
+    PERSON = 1
+    """Skin, hair, and all that is worn but the garment that makes the category."""
+    GARMENT = 2
+    """The garment that makes the category, with its collar, hood and buttons."""
+    BAG = 3
+    """What is carried."""
+
 
 _SUBPIXEL_BITS = 5
 # Where the light comes from: upper left, as photos of rooms mostly have it.
@@ -83,10 +101,23 @@ class Canvas:
     Attributes:
         pixels: (3, H, W) float32, 0..255. Colour comes first because blending a plane with an
             alpha mask is several times faster than blending triples.
+        mask: (H, W) uint8, the `Part` that each pixel shows: that of the last shape which covers at
+            least half of it. Shadows and faint paint leave it as it is.
     """
 
     def __init__(self, width: int, height: int) -> None:
         self.pixels: NDArray[np.float32] = np.zeros((3, height, width), np.float32)
+        self.mask: NDArray[np.uint8] = np.full((height, width), Part.BACKGROUND, np.uint8)
+        self._part = Part.BACKGROUND
+
+    @contextlib.contextmanager
+    def drawing(self, part: Part) -> Iterator[None]:
+        """Mark what is filled meanwhile as this part; an inner call goes before an outer one."""
+        before, self._part = self._part, part
+        try:
+            yield
+        finally:
+            self._part = before
 
     def fill(
         self,
@@ -141,6 +172,7 @@ class Canvas:
         change = coat - region
         change *= alpha
         region += change
+        self.mask[top : top + height, left : left + width][alpha >= 0.5] = self._part
 
     def shadow(
         self,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vsam_heatmaps.errors import expected
 
 from . import figure, garments, head, props, trimmings
-from .canvas import Canvas, Frame
+from .canvas import Canvas, Frame, Part
 from .figure import arm, leg, lower_arm
 from .head import Looks, sample_looks
 from .outfit import Outfit, sample_outfit
@@ -31,12 +31,15 @@ class Mannequin:
             inside the photo, else 0.0.
         category: One of `CATEGORIES`.
         attributes: Sorted, each one of `ATTRIBUTES`.
+        mask: (H, W) uint8, the `Part` that each pixel shows. Garments of the background, which
+            nobody wears, are background.
     """
 
     photo: NDArray[np.uint8]
     joints: NDArray[np.float64]
     category: str
     attributes: tuple[str, ...]
+    mask: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def draw_mannequin(index: int, seed: int, *, size: tuple[int, int] = (384, 512))
     canvas = Canvas(*size)
     draw_scene(canvas, rng, person.outfit.category)
     _draw_cast_shadow(canvas, frame, person.skeleton)
-    draw_person(canvas, frame, person)
+    with canvas.drawing(Part.PERSON):
+        draw_person(canvas, frame, person)
     pixels = frame.to_pixels(person.skeleton.landmarks())
     inside = ((pixels >= -0.5) & (pixels < np.array(size) - 0.5)).all(axis=1)
     return Mannequin(
@@ -87,6 +91,7 @@ def draw_mannequin(index: int, seed: int, *, size: tuple[int, int] = (384, 512))
         joints=np.column_stack([pixels, inside.astype(np.float64)]),
         category=person.outfit.category,
         attributes=person.outfit.attributes,
+        mask=canvas.mask,
     )
 
 
@@ -96,7 +101,8 @@ def draw_person(canvas: Canvas, frame: Frame, person: Person) -> None:
     on_head = head.head_frame(frame, skeleton)
     head.draw_hair_behind(canvas, on_head, looks)
     if outfit.hood:
-        trimmings.draw_hood_behind(canvas, frame, skeleton, outfit)
+        with canvas.drawing(Part.GARMENT):
+            trimmings.draw_hood_behind(canvas, frame, skeleton, outfit)
     figure.draw_trunk(canvas, frame, skeleton, looks)
     figure.draw_legs(canvas, frame, skeleton, looks)
     trousers_over_shoes = outfit.category in ("Jeans", "Jumpsuit")
@@ -107,18 +113,21 @@ def draw_person(canvas: Canvas, frame: Frame, person: Person) -> None:
         garments.draw_lower(canvas, frame, skeleton, outfit)
     garments.draw_upper(canvas, frame, skeleton, outfit)
     if outfit.bag == "crossbody":
-        props.draw_bag(canvas, frame, skeleton, outfit, person.bag_side)
+        with canvas.drawing(Part.BAG):
+            props.draw_bag(canvas, frame, skeleton, outfit, person.bag_side)
     for side, _ in SIDES:
         canvas.shadow(
             frame, lower_arm(skeleton, side), strength=0.25, blur=0.010, offset=(0.006, 0.008)
         )
         figure.draw_arm(canvas, frame, skeleton, looks, side)
         garments.draw_sleeve(canvas, frame, skeleton, outfit, side)
-    trimmings.draw_collar(canvas, frame, skeleton, outfit)
+    with canvas.drawing(Part.GARMENT):
+        trimmings.draw_collar(canvas, frame, skeleton, outfit)
     head.draw_head(canvas, on_head, looks)
     head.draw_hat(canvas, on_head, outfit)
     if outfit.bag == "tote":
-        props.draw_bag(canvas, frame, skeleton, outfit, person.bag_side)
+        with canvas.drawing(Part.BAG):
+            props.draw_bag(canvas, frame, skeleton, outfit, person.bag_side)
 
 
 def _place(rng: np.random.Generator, skeleton: Skeleton, size: tuple[int, int]) -> Frame:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .canvas import Canvas, Frame, Paint
+from .canvas import Canvas, Frame, Paint, Part
 from .cuts import (
     HOODIE_EASE,
     HOODIE_HEM,
@@ -45,35 +45,53 @@ _SLEEVE_EASE = {"Coat": 0.017, "Hoodie": 0.022, "Tee": 0.010}
 
 def draw_lower(canvas: Canvas, frame: Frame, skeleton: Skeleton, outfit: Outfit) -> None:
     """Draw what covers the legs and is not part of a garment from the shoulders."""
-    if outfit.category == "Coat":
+    category, fabric = outfit.category, outfit.fabric
+    if category == "Coat":
         lining = skirt_outline(skeleton, _COAT_HEM, 0.014, _COAT_FLARE)
-        canvas.fill(frame, lining, outfit.fabric.ground * 0.42, relief=0.6, roundness=0.030)
-    if outfit.category in UPPER or outfit.category == "Coat":
+        with canvas.drawing(Part.GARMENT):
+            canvas.fill(frame, lining, fabric.ground * 0.42, relief=0.6, roundness=0.030)
+    if category in UPPER or category == "Coat":
         _draw_trousers(canvas, frame, skeleton, outfit.trouser_colour, ease=0.003)
-    elif outfit.category == "Jeans":
-        _draw_trousers(canvas, frame, skeleton, outfit.fabric, ease=0.011, flare=0.008)
-        draw_jeans_details(canvas, frame, skeleton)
-    elif outfit.category == "Shorts":
-        _draw_trousers(canvas, frame, skeleton, outfit.fabric, ease=0.014, share=0.36, flare=0.02)
-        draw_front_seam(canvas, frame, skeleton)
-    elif outfit.category == "Jumpsuit":
-        _draw_trousers(canvas, frame, skeleton, outfit.fabric, ease=0.011, flare=0.014)
+        return
+    with canvas.drawing(Part.GARMENT):
+        if category == "Jeans":
+            _draw_trousers(canvas, frame, skeleton, fabric, ease=0.011, flare=0.008)
+            draw_jeans_details(canvas, frame, skeleton)
+        elif category == "Shorts":
+            _draw_trousers(canvas, frame, skeleton, fabric, ease=0.014, share=0.36, flare=0.02)
+            draw_front_seam(canvas, frame, skeleton)
+        elif category == "Jumpsuit":
+            _draw_trousers(canvas, frame, skeleton, fabric, ease=0.011, flare=0.014)
 
 
 def draw_upper(canvas: Canvas, frame: Frame, skeleton: Skeleton, outfit: Outfit) -> None:
     """Draw what covers the trunk, with the skirts of dress and coat, but not the sleeves."""
     top = -skeleton.build.torso
-    category = outfit.category
-    if category in LOWER:
+    if outfit.category in LOWER:
         bodice = bodice_outline(skeleton, 0.003, WAIST + 0.008)
         holes = neckline("round", top) + armholes(skeleton, outfit)
         canvas.fill(frame, bodice, outfit.top_colour, relief=0.8, roundness=0.022, holes=holes)
-        if category == "Skirt":
-            _draw_skirt(canvas, frame, skeleton, outfit)
-        elif category == "Shorts":
-            draw_waistband(canvas, frame, skeleton, outfit.fabric, ease=0.012)
-        else:
-            draw_waistband(canvas, frame, skeleton, outfit.fabric, ease=0.009)
+    elif outfit.category == "Coat":
+        inner = bodice_outline(skeleton, 0.004, 0.0)
+        canvas.fill(frame, inner, outfit.top_colour, relief=0.6, holes=neckline("round", top))
+    with canvas.drawing(Part.GARMENT):
+        _draw_labelled(canvas, frame, skeleton, outfit)
+        if outfit.buttons:
+            draw_buttons(canvas, frame, skeleton, outfit)
+    if outfit.belt:
+        draw_belt(canvas, frame, skeleton, outfit)
+
+
+def _draw_labelled(canvas: Canvas, frame: Frame, skeleton: Skeleton, outfit: Outfit) -> None:
+    """Draw the upper part of the garment that makes the category."""
+    top = -skeleton.build.torso
+    category = outfit.category
+    if category == "Skirt":
+        _draw_skirt(canvas, frame, skeleton, outfit)
+    elif category == "Shorts":
+        draw_waistband(canvas, frame, skeleton, outfit.fabric, ease=0.012)
+    elif category == "Jeans":
+        draw_waistband(canvas, frame, skeleton, outfit.fabric, ease=0.009)
     elif category in ("Dress", "Jumpsuit"):
         if category == "Dress":
             _draw_skirt(canvas, frame, skeleton, outfit)
@@ -92,10 +110,6 @@ def draw_upper(canvas: Canvas, frame: Frame, skeleton: Skeleton, outfit: Outfit)
         draw_hoodie_details(canvas, frame, skeleton, outfit)
     else:
         _draw_coat(canvas, frame, skeleton, outfit)
-    if outfit.buttons:
-        draw_buttons(canvas, frame, skeleton, outfit)
-    if outfit.belt:
-        draw_belt(canvas, frame, skeleton, outfit)
 
 
 def draw_sleeve(
@@ -108,21 +122,26 @@ def draw_sleeve(
     paint: Paint = outfit.top_colour if companion else _turned(outfit.fabric, skeleton, side)
     ease = 0.004 if companion else _SLEEVE_EASE.get(outfit.category, 0.008)
     sleeve = arm(skeleton, side, ease=ease, share=_SLEEVES[outfit.sleeve])
-    canvas.fill(
-        frame,
-        sleeve,
-        paint,
-        relief=0.8,
-        roundness=0.018,
-        joined_to=[shoulders(skeleton, ease)],
-    )
-    if outfit.category == "Hoodie":
-        wrist, elbow = skeleton.joints[f"{side}_wrist"], skeleton.joints[f"{side}_elbow"]
-        back = (elbow - wrist) / np.linalg.norm(elbow - wrist)
-        across = np.array([-back[1], back[0]]) * 0.030
-        low, high = wrist + back * 0.006, wrist + back * 0.026
-        cuff = np.stack([low - across, low + across, high + across, high - across])
-        canvas.fill(frame, cuff, outfit.fabric.ground * 0.72, relief=0.7, roundness=0.008)
+    with canvas.drawing(Part.PERSON if companion else Part.GARMENT):
+        canvas.fill(
+            frame,
+            sleeve,
+            paint,
+            relief=0.8,
+            roundness=0.018,
+            joined_to=[shoulders(skeleton, ease)],
+        )
+        if outfit.category == "Hoodie":
+            _draw_cuff(canvas, frame, skeleton, outfit, side)
+
+
+def _draw_cuff(canvas: Canvas, frame: Frame, skeleton: Skeleton, outfit: Outfit, side: str) -> None:
+    wrist, elbow = skeleton.joints[f"{side}_wrist"], skeleton.joints[f"{side}_elbow"]
+    back = (elbow - wrist) / np.linalg.norm(elbow - wrist)
+    across = np.array([-back[1], back[0]]) * 0.030
+    low, high = wrist + back * 0.006, wrist + back * 0.026
+    cuff = np.stack([low - across, low + across, high + across, high - across])
+    canvas.fill(frame, cuff, outfit.fabric.ground * 0.72, relief=0.7, roundness=0.008)
 
 
 def _turned(fabric: Fabric, skeleton: Skeleton, side: str) -> Fabric:
@@ -176,10 +195,8 @@ def _draw_boxy(
 
 
 def _draw_coat(canvas: Canvas, frame: Frame, skeleton: Skeleton, outfit: Outfit) -> None:
-    """Draw a coat to the knee over the plain top, open in a V above and below the waist."""
+    """Draw a coat to the knee, open in a V above and below the waist."""
     top = -skeleton.build.torso
-    inner = bodice_outline(skeleton, 0.004, 0.0)
-    canvas.fill(frame, inner, outfit.top_colour, relief=0.6, holes=neckline("round", top))
     hem = _COAT_HEM
     skirt = skirt_outline(skeleton, hem, 0.020, _COAT_FLARE)
     shape = [bodice_outline(skeleton, 0.019, WAIST + 0.04), skirt]

@@ -1,4 +1,4 @@
-"""A folder of mannequins: photos, labels and true joints."""
+"""A folder of mannequins: photos, labels, true joints and, if wanted, true masks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import re
 import signal
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -47,19 +47,27 @@ class _Record:
 
 
 def write_mannequins(
-    out: Path, *, count: int, seed: int = 0, workers: int | None = None, progress: bool = True
+    out: Path,
+    *,
+    count: int,
+    seed: int = 0,
+    masks: bool = False,
+    workers: int | None = None,
+    progress: bool = True,
 ) -> Path:
     """Draw mannequins 0 … `count` − 1 of a series into a folder.
 
     The folder then holds `photos/00000.jpg` and so on, `joints.csv` (image, joint, x, y; pixels,
     origin at the centre of the top-left pixel; joints inside the photo) and `labels.csv` (image,
     split, category, attributes joined by `;`). `labels.csv` is written last: where it is, the
-    folder is complete. The files are the same for any number of workers.
+    folder is complete. The files are the same for any number of workers. With `masks` there are
+    also `masks/00000.png` and so on, of the photo's size, one byte a pixel: a number of `Part`.
 
     Args:
         out: A new or empty folder, or one that this function wrote before.
         count: How many to draw.
         seed: Chooses the series.
+        masks: Write the masks too; without it, masks of an earlier run are removed.
         workers: Processes to draw with; the default is one per core.
         progress: Whether to show a progress bar, if stderr is a terminal.
 
@@ -80,15 +88,21 @@ def write_mannequins(
     prepare_output_folder(out, ours=MARKER, purpose="mannequins")
     write_text(out / MARKER, "Drawn by vsam_datasets.mannequins; may be drawn over.\n")
     labels, photos = out / "labels.csv", out / "photos"
+    mask_folder = out / "masks"
     try:
         labels.unlink(missing_ok=True)
         photos.mkdir(exist_ok=True)
         _remove_stale(photos, count)
+        if masks:
+            mask_folder.mkdir(exist_ok=True)
+        if mask_folder.is_dir():
+            _remove_stale(mask_folder, count if masks else 0)
     except OSError as error:
         raise explain_os_error(error, f"clear {out}") from error
 
     processes = min(workers or os.cpu_count() or 1, count)
-    with contextlib.closing(_draw_all(photos, count, seed, processes)) as drawn:
+    draw = partial(_draw_one, photos=photos, masks=mask_folder if masks else None, seed=seed)
+    with contextlib.closing(_draw_all(draw, count, processes)) as drawn:
         bar = tqdm(drawn, total=count, unit="photo", disable=None if progress else True)
         records = list(bar)
     write_text(out / "joints.csv", _table(("image", "joint", "x", "y"), _joint_rows(records)))
@@ -108,10 +122,9 @@ def split_of(index: int) -> str:
 
 
 def _draw_all(
-    photos: Path, count: int, seed: int, processes: int
+    draw: Callable[[int], _Record], count: int, processes: int
 ) -> Generator[_Record, None, None]:
     """Draw and write every photo; give the records in order."""
-    draw = partial(_draw_one, photos=photos, seed=seed)
     if processes == 1:
         yield from map(draw, range(count))
         return
@@ -136,23 +149,27 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)  # one process per core is parallel enough
 
 
-def _draw_one(index: int, *, photos: Path, seed: int) -> _Record:
+def _draw_one(index: int, *, photos: Path, masks: Path | None, seed: int) -> _Record:
     mannequin = draw_mannequin(index, seed)
     bgr = cv2.cvtColor(mannequin.photo, cv2.COLOR_RGB2BGR)
     encoded, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     assert encoded, "OpenCV encodes any (H, W, 3) uint8 array as JPEG"
     image = f"{index:05d}.jpg"
     write_bytes(photos / image, data.tobytes())
+    if masks is not None:
+        encoded, data = cv2.imencode(".png", mannequin.mask)
+        assert encoded, "OpenCV encodes any (H, W) uint8 array as PNG"
+        write_bytes(masks / f"{index:05d}.png", data.tobytes())
     return _Record(
         image, split_of(index), mannequin.category, mannequin.attributes, mannequin.joints
     )
 
 
-def _remove_stale(photos: Path, count: int) -> None:
-    """Remove photos of a longer series, and what an interrupted run left half written."""
-    for path in photos.iterdir():
-        number = re.fullmatch(r"(\d{5,})\.jpg", path.name)
-        half_written = re.fullmatch(r"\.\d{5,}\.jpg\.\d+\.tmp", path.name)
+def _remove_stale(folder: Path, count: int) -> None:
+    """Remove pictures of a longer series, and what an interrupted run left half written."""
+    for path in folder.iterdir():
+        number = re.fullmatch(r"(\d{5,})\.(jpg|png)", path.name)
+        half_written = re.fullmatch(r"\.\d{5,}\.(jpg|png)\.\w+\.tmp", path.name)
         if half_written or (number and int(number[1]) >= count):
             path.unlink()
 
