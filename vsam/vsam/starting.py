@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import replace
 
@@ -33,13 +34,15 @@ def require_same_run(config: TrainConfig) -> None:
     last = config.out / run_folder.LAST
     if not last.is_file():
         raise VsamError(f"Expected {config.out} to hold a run to resume, but {last} is missing.")
-    before = run_folder.read_description(config.out).training
+    # A run from before there was an option had its default.
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    before = defaults | run_folder.read_description(config.out).training
     # Where things lie, how they run and how long is the user's to change; the rest is the run.
     free = ("data", "photos", "heatmaps", "out", "device", "num_workers", "epochs")
     for name, value in config.to_json().items():
-        if name not in free and before.get(name) != value:
+        if name not in free and before[name] != value:
             raise VsamError(
-                f"Expected `{name}` to be {before.get(name)!r}, as in the run to resume, "
+                f"Expected `{name}` to be {before[name]!r}, as in the run to resume, "
                 f"but got {value!r}."
             )
 

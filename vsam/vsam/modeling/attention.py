@@ -67,13 +67,15 @@ class SpatialAttention(nn.Module):
             features: (B, C, H, W).
 
         Returns:
-            (B, 1, H, W), 0..1.
+            (B, 1, H, W), 0..1, at least float32: in bf16 all above 0.998 would be 1, and the loss
+            compares thousands of pixels.
         """
         # (B, C, H, W) -> (B, 2, H, W)
         summary = torch.cat(
             [features.mean(dim=1, keepdim=True), features.amax(dim=1, keepdim=True)], dim=1
         )
-        return torch.sigmoid(self.conv(summary))
+        logits = self.conv(summary)
+        return torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32)))
 
 
 class AttentionBlock(nn.Module):
@@ -102,8 +104,10 @@ class AttentionBlock(nn.Module):
         features = self.fuse(blocks)
         attention = self.attend(features)
         last = blocks[-1]
+        # In the features' own precision: a float32 map would make a float32 copy of them.
+        attended = features * attention.to(features.dtype)
         # Published: kernel 2 and the stride between the sides, so three of four pixels are skipped.
         stride = features.shape[-1] // last.shape[-1]
         # (B, C, H_1, W_1) -> (B, C, H_last, W_last)
-        pooled = F.avg_pool2d(features * attention, kernel_size=2, stride=stride)
+        pooled = F.avg_pool2d(attended, kernel_size=2, stride=stride)
         return last + _GAIN * pooled, attention
