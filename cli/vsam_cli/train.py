@@ -37,6 +37,24 @@ class Precision(StrEnum):
     fp16 = "fp16"
 
 
+class Regulariser(StrEnum):
+    """How the attention's distance from the pose is measured."""
+
+    l2 = "l2"
+    l2_squared = "l2-squared"
+    kl = "kl"
+    bce = "bce"
+    none = "none"
+
+
+class LambdaDecay(StrEnum):
+    """How λ falls after its warm-up."""
+
+    none = "none"
+    linear = "linear"
+    cosine = "cosine"
+
+
 # Options are None where they are not given, so that a --config file can give them; the defaults
 # live in vsam.config.TrainConfig, and the help texts name them (a test compares the two).
 @app.command(no_args_is_help=True)
@@ -50,7 +68,10 @@ def train(
     ] = None,
     heatmaps: Annotated[
         Path | None,
-        typer.Option(help="Folder of shards from vsam-heatmaps extract. Required unless λ is 0."),
+        typer.Option(
+            help="Folder of shards from vsam-heatmaps extract. Required unless λ is 0 or the "
+            "regulariser none."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the run. Required.")] = None,
     config: Annotated[
@@ -93,9 +114,46 @@ def train(
             "or by-category; garment or its part for garment landmarks. [default: by-category]"
         ),
     ] = None,
+    category_regions: Annotated[
+        str | None,
+        typer.Option(
+            help="CSV with the columns category, region for by-category; goes before DeepFashion's "
+            "types, and who is in neither gets full. [default: none]"
+        ),
+    ] = None,
     pose_weight: Annotated[
         float | None,
         typer.Option("--lambda", help="Weight λ of the pose; 0 trains without. [default: 10.0]"),
+    ] = None,
+    lambda_warmup: Annotated[
+        float | None,
+        typer.Option(help="Epochs over which λ rises from 0; may be a fraction. [default: 0.0]"),
+    ] = None,
+    lambda_decay: Annotated[
+        LambdaDecay | None,
+        typer.Option(help="How λ falls from there to 0 at the end. [default: none]"),
+    ] = None,
+    regulariser: Annotated[
+        Regulariser | None,
+        typer.Option(
+            help="Measure between attention and pose: l2 (published), l2-squared, kl, bce of each "
+            "pixel, or none, which trains without poses. [default: l2]"
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="Of the soft maximum of a map in l2, l2-squared and kl; less is sharper. "
+            "[default: 1.0]"
+        ),
+    ] = None,
+    learn_temperature: Annotated[
+        bool | None,
+        typer.Option(
+            "--learn-temperature/--no-learn-temperature",
+            help="Learn the temperature, which starts from --temperature. "
+            "[default: no-learn-temperature]",
+        ),
     ] = None,
     attribute_weight: Annotated[
         float | None, typer.Option(help="Weight of the attributes' loss. [default: 1.0]")
@@ -172,6 +230,11 @@ def train(
         "region": region,
         "pose_weight": pose_weight,
         "freeze_backbone": freeze_backbone,
+        "lambda_warmup": lambda_warmup,
+        "lambda_decay": lambda_decay and lambda_decay.value,
+        "regulariser": regulariser and regulariser.value,
+        "temperature": temperature,
+        "learn_temperature": learn_temperature,
         "min_crop": min_crop,
         "attribute_weight": attribute_weight,
         "epochs": epochs,
@@ -185,11 +248,16 @@ def train(
         "threshold": threshold,
         "fit_threshold": fit_threshold,
     }
-    for name, path in {"backbone_weights": backbone_weights, "init": init}.items():
+    for name, path in {
+        "backbone_weights": backbone_weights,
+        "category_regions": category_regions,
+        "init": init,
+    }.items():
         given[name] = path if path in (None, "none") else Path(path)
     settings = resolve_config(config, given)
-    if settings.pose_weight == 0 and settings.heatmaps is not None:
-        typer.echo("λ is 0: the heatmaps are not used.", err=True)
+    if settings.heatmaps is not None and not settings.supervised:
+        why = "λ is 0" if settings.pose_weight == 0 else "The regulariser is none"
+        typer.echo(f"{why}: the heatmaps are not used.", err=True)
 
     from vsam.training import train as run_train
 

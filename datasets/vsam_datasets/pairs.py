@@ -15,15 +15,12 @@ from vsam_heatmaps.errors import UnreadablePhotoError, VsamError
 from vsam_heatmaps.images import read_photo
 from vsam_heatmaps.shards import Shards, Status
 
-from .deepfashion import region_of
+from .category_regions import BY_CATEGORY, CategoryRegions
 from .preprocessing import PairedAugmentation, Preprocessing
 from .tables import LabelRow
 
 UNKNOWN_CATEGORY = -100
 """The class index of a photo without a category; cross-entropy leaves it out."""
-
-BY_CATEGORY = "by-category"
-"""Names the choice of each photo's region by the type of its category."""
 
 # Photos are cropped out of a square this much larger than the input, so that crops stay sharp.
 _AUGMENTATION_MARGIN = 8 / 7
@@ -105,6 +102,7 @@ class PairDataset(Dataset[Pair]):
         shards: Where the heatmaps are; without them no sample has one.
         region: Which region's map supervises: a name, or `by-category` for the region that the
             photo's category covers.
+        category_regions: What those regions are; by default DeepFashion's.
         augment: Crop, mirror and recolour at random.
         min_crop: Smallest share of the area that a crop keeps; 1 never crops.
         seed: Of the augmentation.
@@ -121,6 +119,7 @@ class PairDataset(Dataset[Pair]):
         map_side: int,
         shards: Shards | None = None,
         region: str = BY_CATEGORY,
+        category_regions: CategoryRegions | None = None,
         augment: bool = False,
         min_crop: float = 0.7,
         seed: int = 0,
@@ -128,6 +127,7 @@ class PairDataset(Dataset[Pair]):
         self.rows = tuple(rows)
         self.epoch = 0
         self._photos, self._shards, self._region = photos, shards, region
+        self._category_regions = category_regions or CategoryRegions()
         self._class_index = {name: index for index, name in enumerate(categories)}
         self._attribute_index = {name: index for index, name in enumerate(attributes)}
         self._preprocessing, self._map_side, self._seed = preprocessing, map_side, seed
@@ -168,7 +168,9 @@ class PairDataset(Dataset[Pair]):
             return torch.zeros(1, self._map_side, self._map_side), False
         if self._shards.status(row.image) is not Status.OK:
             return torch.zeros(1, self._map_side, self._map_side), False
-        region = region_of(row.category) if self._region == BY_CATEGORY else self._region
+        region = self._region
+        if region == BY_CATEGORY:
+            region = self._category_regions.of(row.category)
         stored = self._shards.regions(row.image, [region])  # (1, H, W)
         return torch.from_numpy(stored).float() / 255, True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -67,25 +67,10 @@ def read_labels(path: Path, photos: Path | None = None) -> LabelTable:
         VsamError: If the file is missing or lacks a column, a split is unknown, an image is
             listed twice or is not there, or no row is for training. Lines are named.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")  # read_text would change quoted line ends
-    except UnicodeDecodeError as error:
-        raise VsamError(
-            f"Expected {path} to be UTF-8 text, but byte {error.start} is not."
-        ) from error
-    except OSError as error:
-        raise explain_os_error(error, f"read {path}") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-        raise VsamError(
-            f"Expected {path} to have the columns {', '.join(COLUMNS)}, "
-            f"but {' and '.join(missing)} is missing."
-        )
     rows: list[LabelRow] = []
     first_line: dict[str, int] = {}
-    for record in _records(path, reader):
-        where = f"{path}, line {reader.line_num}"
+    for line, record in read_table(path, COLUMNS):
+        where = f"{path}, line {line}"
         image, split = record["image"], record["split"].strip()
         if not image:
             raise VsamError(f"{where}: expected `image` to name a photo, but it is empty.")
@@ -95,7 +80,7 @@ def read_labels(path: Path, photos: Path | None = None) -> LabelTable:
             )
         if image in first_line:
             raise VsamError(f"{where}: the image {image!r} is on line {first_line[image]} already.")
-        first_line[image] = reader.line_num
+        first_line[image] = line
         names = {name.strip() for name in record["attributes"].split(";")} - {""}
         rows.append(LabelRow(image, split, record["category"].strip(), tuple(sorted(names))))
     if photos is not None:
@@ -107,9 +92,34 @@ def read_labels(path: Path, photos: Path | None = None) -> LabelTable:
     return LabelTable(tuple(rows))
 
 
-def _records(path: Path, reader: csv.DictReader[str]) -> Iterator[dict[str, str]]:
+def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Read a CSV file: each record with the number of its last line.
+
+    Args:
+        path: The file, UTF-8.
+        columns: Those that it must have; the others are there, too.
+
+    Raises:
+        VsamError: If the file is missing, is no such text, or lacks a column.
+    """
     try:
-        yield from reader
+        text = path.read_bytes().decode("utf-8-sig")  # read_text would change quoted line ends
+    except UnicodeDecodeError as error:
+        raise VsamError(
+            f"Expected {path} to be UTF-8 text, but byte {error.start} is not."
+        ) from error
+    except OSError as error:
+        raise explain_os_error(error, f"read {path}") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
+    missing = [name for name in columns if name not in (reader.fieldnames or ())]
+    if missing:
+        raise VsamError(
+            f"Expected {path} to have the columns {', '.join(columns)}, "
+            f"but {' and '.join(missing)} is missing."
+        )
+    try:
+        for record in reader:
+            yield reader.line_num, record
     except csv.Error as error:  # an open quote makes one field of the rest of the file
         raise VsamError(f"{path}, after line {reader.line_num}: {error}.") from error
 

@@ -82,7 +82,8 @@ def test_wrong_tables_are_told_in_one_line(refused, tmp_path, text, said):
 
 def test_missing_inputs_are_told_in_one_line(refused, tmp_path):
     none = tmp_path / "none"
-    for option in ("--data", "--photos", "--heatmaps", "--config", "--backbone-weights", "--init"):
+    given = ("--data", "--photos", "--heatmaps", "--config", "--backbone-weights", "--init")
+    for option in (*given, "--category-regions"):
         assert str(none) in refused(option, none), option
 
 
@@ -201,6 +202,10 @@ def test_a_device_that_is_not_there_is_refused(refused):
         (["--width", 0], "Expected `width` to be above 0"),
         (["--lambda", -1], "Expected `lambda` to be 0 or more, but got -1.0."),
         (["--lr", "nan"], "Expected `lr` to be positive, but got nan."),
+        (["--lambda", "inf"], "Expected `lambda` to be finite, but got inf."),
+        (["--lambda-warmup", 3], "Expected `lambda_warmup` to be from 0 to the 2 epochs, but got"),
+        (["--temperature", 0], "Expected `temperature` to be from 0.001 to 1000, but got 0.0."),
+        (["--learn-temperature", "--regulariser", "bce"], "Expected a temperature to be given"),
         (["--seed", 2**40], "Expected `seed` to be from 0 to below 2^32"),
     ],
 )
@@ -225,7 +230,9 @@ def test_an_unreadable_photo_is_told_in_one_line(refused, tiny_data, tmp_path):
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--epochs", "many"], ["--unknown"], ["--device", "tpu"]])
+@pytest.mark.parametrize(
+    "arguments", [["--epochs", "many"], ["--unknown"], ["--device", "tpu"], ["--regulariser", "l3"]]
+)
 def test_wrong_usage_exits_with_2(tiny_data, tmp_path, monkeypatch, capsys, arguments):
     given = train_arguments(tiny_data, tmp_path / "run", *arguments)
     assert call("vsam-train", given, monkeypatch) == 2

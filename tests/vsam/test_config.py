@@ -105,6 +105,8 @@ def test_an_empty_file_gives_nothing(tmp_path):
         ("batch-norm: 'yes'", "to be a bool, but got 'yes'"),
         ("heatmaps: [a, b]", "to be a Path, but got ['a', 'b']"),
         ("region: 7", "to be a str, but got 7"),
+        ("regulariser:", "to be a str, but got None"),
+        ("learn-temperature: 1", "to be a bool, but got 1"),
         ("- epochs\n- lr", "to hold options as `name: value` lines"),
         ("just words", "to hold options as `name: value` lines"),
         ("epochs: [1,", "is no YAML"),
@@ -140,6 +142,28 @@ def test_required_options_are_required(name):
         ("lr", float("nan"), "lr"),
         ("pose_weight", -1.0, "lambda"),
         ("pose_weight", float("nan"), "lambda"),
+        ("pose_weight", float("inf"), "lambda"),
+        ("lr", float("inf"), "lr"),
+        ("attribute_weight", -0.1, "attribute_weight"),
+        ("attribute_weight", float("nan"), "attribute_weight"),
+        ("attribute_weight", float("inf"), "attribute_weight"),
+        ("weight_decay", float("nan"), "weight_decay"),
+        ("weight_decay", float("inf"), "weight_decay"),
+        ("min_crop", float("nan"), "min_crop"),
+        ("threshold", float("nan"), "threshold"),
+        ("width", float("inf"), "width"),
+        ("lambda_warmup", -0.5, "lambda_warmup"),
+        ("lambda_warmup", 20.5, "lambda_warmup"),
+        ("lambda_warmup", float("nan"), "lambda_warmup"),
+        ("lambda_warmup", float("inf"), "lambda_warmup"),
+        ("lambda_decay", "steps", "lambda_decay"),
+        ("regulariser", "l3", "regulariser"),
+        ("temperature", 0.0, "temperature"),
+        ("temperature", -1.0, "temperature"),
+        ("temperature", 1e-5, "temperature"),
+        ("temperature", 1e5, "temperature"),
+        ("temperature", float("nan"), "temperature"),
+        ("temperature", float("inf"), "temperature"),
         ("weight_decay", -0.1, "weight_decay"),
         ("seed", -1, "seed"),
         ("seed", 2**32, "seed"),
@@ -160,6 +184,41 @@ def test_a_pose_weight_needs_heatmaps():
         resolve_config(None, {**NEEDED, "heatmaps": None})
     assert "--lambda 0" in str(refused.value)
     assert resolve_config(None, {**NEEDED, "heatmaps": None, "pose_weight": 0.0}).heatmaps is None
+
+
+def test_without_a_regulariser_training_needs_no_heatmaps():
+    plain = {**NEEDED, "heatmaps": None, "regulariser": "none"}
+    assert not resolve_config(None, plain).supervised
+    assert not resolve_config(None, {**NEEDED, "pose_weight": 0.0}).supervised
+    assert resolve_config(None, NEEDED).supervised
+
+
+@pytest.mark.parametrize("changed", [{"learn_temperature": True}, {"temperature": 0.5}])
+def test_a_temperature_without_a_soft_maximum_is_refused(changed):
+    for without in ({"regulariser": "bce"}, {"regulariser": "none"}, {"pose_weight": 0.0}):
+        with pytest.raises(
+            VsamError, match=r"Expected a temperature to be given with λ"
+        ) as refused:
+            resolve_config(None, {**NEEDED, **without, **changed})
+        assert "\n" not in str(refused.value)
+    for name in ("l2", "l2-squared", "kl"):
+        resolve_config(None, {**NEEDED, "regulariser": name, **changed})
+
+
+def test_regions_of_categories_without_the_choice_by_category_are_refused():
+    given = {**NEEDED, "category_regions": Path("regions.csv")}
+    with pytest.raises(VsamError, match="but the region is 'full'"):
+        resolve_config(None, {**given, "region": "full"})
+    assert resolve_config(None, given).category_regions == Path("regions.csv")
+
+
+def test_none_is_a_name_where_a_field_has_one(tmp_path):
+    config = from_yaml(tmp_path, "regulariser: none\nlambda-decay: none\n")
+    assert (config.regulariser, config.lambda_decay) == ("none", "none")
+    config = from_yaml(
+        tmp_path, "regulariser: kl\nlambda-decay: linear\n", regulariser="none", lambda_decay="none"
+    )
+    assert (config.regulariser, config.lambda_decay) == ("none", "none")
 
 
 def test_the_configuration_is_json_with_paths_as_text(tmp_path):
@@ -191,6 +250,8 @@ def test_the_help_texts_name_the_defaults():
                 "batch_norm": "batch-norm" if default is True else "no-batch-norm",
                 "fit_threshold": "fit-threshold" if default is True else "no-fit-threshold",
                 "freeze_backbone": "freeze-backbone" if default is True else "no-freeze-backbone",
+                "learn_temperature": "learn-temperature" if default else "no-learn-temperature",
+                "category_regions": "none" if default is None else default,
                 "backbone_weights": "none" if default is None else default,
                 "init": "none" if default is None else default,
                 "num_workers": "up to 4" if default is None else default,

@@ -116,6 +116,36 @@ def test_attention_block_changes_nothing_but_the_last_block():
         assert torch.equal(tensor, original)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_has_a_float32_map_and_no_float32_copy_of_the_features(dtype):
+    torch.manual_seed(0)
+    block = AttentionBlock(fuse=FuseBlocks([8, 12, 16], 16), attend=SpatialAttention())
+    blocks = [torch.randn(2, c, s, s).to(dtype) for c, s in ((8, 16), (12, 8), (16, 4))]
+    kept: list[torch.Tensor] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with (
+        torch.autocast("cpu", dtype=dtype),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        changed, attention = block(blocks)
+    assert changed.dtype == dtype
+    assert attention.dtype == torch.float32
+    # Not rounded from half precision: its own digits are there.
+    assert not torch.equal(attention, attention.to(dtype).float())
+    of_features = [tensor.dtype for tensor in kept if tensor.shape == (2, 16, 16, 16)]
+    assert len(of_features) >= 2
+    assert set(of_features) == {dtype}
+    exact, exact_attention = block([tensor.float() for tensor in blocks])
+    torch.testing.assert_close(attention, exact_attention, rtol=0, atol=0.02)
+    torch.testing.assert_close(changed.float(), exact, rtol=0.03, atol=0.1)
+    (changed.float().sum() + attention.sum()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in block.parameters())
+
+
 @torch.inference_mode()
 def test_small_model_equals_the_restated_one_in_double_precision():
     torch.manual_seed(1)

@@ -40,6 +40,7 @@ from vsam_datasets.tables import read_labels
 from vsam_heatmaps import RenderOptions, read_photo
 from vsam_heatmaps.errors import VsamError
 
+SETTINGS = {"epoch", "lr", "lambda", "seconds"}
 TERMS = {"train_total", "train_category", "train_attributes", "train_attention"}
 METRICS = {"category_accuracy", "category_top3", "attribute_map", "chance_map", "photos"}
 
@@ -100,7 +101,8 @@ def test_metrics_have_a_line_for_each_epoch_and_one_for_the_test_split(tiny_run)
     *epochs, last = lines(tiny_run)
     assert [line["epoch"] for line in epochs] == [1, 2]
     for line in epochs:
-        assert set(line) == {"epoch", "lr", "seconds"} | TERMS | {f"val_{m}" for m in METRICS}
+        assert set(line) == SETTINGS | TERMS | {f"val_{m}" for m in METRICS}
+        assert line["lambda"] == 10
         total = line["train_category"] + line["train_attributes"] + 10 * line["train_attention"]
         assert line["train_total"] == pytest.approx(total, rel=1e-5)
         assert all(math.isfinite(value) for value in line.values())
@@ -117,7 +119,9 @@ def test_tensorboard_holds_the_figures_and_pictures(tiny_run):
     events = EventAccumulator(str(tiny_run / "tensorboard"))
     events.Reload()
     tags = events.Tags()
-    assert {"train/total", "train/attention", "val/attribute_map", "lr"} <= set(tags["scalars"])
+    assert {"train/total", "train/attention", "val/attribute_map", "lr", "lambda"} <= set(
+        tags["scalars"]
+    )
     recorded = {scalar.step: scalar.value for scalar in events.Scalars("train/total")}
     expected = {line["epoch"]: line["train_total"] for line in lines(tiny_run) if "lr" in line}
     assert recorded == pytest.approx(expected, rel=1e-5)
@@ -182,7 +186,11 @@ def test_a_fitted_threshold_is_saved_with_the_model(tiny_data, tmp_path):
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     # Fifty steps an epoch: it lasts long enough to be killed in the middle.
     data = write_tiny_data(tmp_path / "data", count=80)
+    # λ and τ change from step to step: they, too, must go on where they were.
     arguments = ("--epochs", 3, "--batch-size", 1, "--no-batch-norm", "--lr", 1e-3)
+    arguments += ("--learn-temperature", "--lambda-warmup", 1.5, "--lambda-decay", "cosine")
+    same = {"epochs": 3, "batch_size": 1, "batch_norm": False, "lr": 1e-3}
+    same |= {"learn_temperature": True, "lambda_warmup": 1.5, "lambda_decay": "cosine"}
 
     def start(out: Path, *more: object) -> subprocess.Popen:
         return subprocess.Popen(
@@ -209,8 +217,9 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     process = start(cut, "--resume")
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
-    train(train_config(data, whole, epochs=3, batch_size=1, batch_norm=False, lr=1e-3))
+    train(train_config(data, whole, **same))
     assert same_weights(cut, whole)
+    assert "loss.log_temperature" in load_file(whole / "last.safetensors")
     assert same_weights(cut, whole, "model.safetensors")
 
     def comparable(run: Path) -> list[dict]:
@@ -290,9 +299,7 @@ def test_without_a_validation_split_the_last_epoch_counts(tiny_data, tmp_path):
     )
     report = train(train_config(tiny_data, tmp_path / "run", data=table))
     assert (report.best_epoch, report.validation, report.test) == (2, None, None)
-    assert [set(line) for line in lines(tmp_path / "run")] == [
-        {"epoch", "lr", "seconds"} | TERMS
-    ] * 2
+    assert [set(line) for line in lines(tmp_path / "run")] == [SETTINGS | TERMS] * 2
     last = load_file(tmp_path / "run" / "last.safetensors")
     for name, tensor in load_file(tmp_path / "run" / "model.safetensors").items():
         assert torch.equal(tensor, last[f"model.{name}"]), name
@@ -323,15 +330,19 @@ def test_without_heatmaps_and_lambda_training_needs_no_shards(tiny_data, tmp_pat
     assert lines(tmp_path / "run")[0]["train_attention"] == 0
 
 
-def test_a_loss_that_explodes_ends_the_run_and_keeps_the_last_epoch(tiny_data, tmp_path):
+@pytest.mark.parametrize("regulariser", ["l2", "bce"])
+def test_a_loss_that_explodes_ends_the_run_and_keeps_the_last_epoch(
+    tiny_data, tmp_path, regulariser
+):
     run = tmp_path / "run"
-    train(train_config(tiny_data, run, epochs=1, batch_norm=False))
+    settings = {"batch_norm": False, "regulariser": regulariser}
+    train(train_config(tiny_data, run, epochs=1, **settings))
     before = {name: (run / name).read_bytes() for name in ("last.safetensors", "model.safetensors")}
     # As if it had been started with this rate: only the check of the options would stop it.
     description = json.loads((run / "config.json").read_text())
     description["training"]["lr"] = 1e30
     (run / "config.json").write_text(json.dumps(description))
-    config = train_config(tiny_data, run, epochs=3, batch_norm=False, lr=1e30)
+    config = train_config(tiny_data, run, epochs=3, lr=1e30, **settings)
     message = refusal(config, resume=True)
     assert "The loss became" in message
     assert "in epoch 2" in message
@@ -401,6 +412,7 @@ def test_refusals_before_the_start_leave_no_run(tiny_data, tmp_path):
         "dropout": {"dropout": 1.0},
         "backbone": {"backbone_weights": tmp_path / "none.pth"},
         "one of by-category": {"region": "left_arm"},
+        "regions.csv": {"category_regions": tmp_path / "regions.csv"},
     }
     if not torch.cuda.is_available():
         refused["cuda"] = {"device": "cuda"}

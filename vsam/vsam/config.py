@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -11,10 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vsam_datasets.category_regions import BY_CATEGORY
 from vsam_heatmaps.errors import VsamError, expected
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("fp32", "bf16", "fp16")
+REGULARISERS = ("l2", "l2-squared", "kl", "bce", "none")
+"""How the attention's distance from the pose is measured; see `vsam.attention_losses`."""
+LAMBDA_DECAYS = ("none", "linear", "cosine")
+
+# Those of the regularisers that take the soft maximum of a map.
+_WITH_TEMPERATURE = ("l2", "l2-squared", "kl")
+# At 0.001 the soft maximum of a map in 0..1 is its highest pixel, at 1000 it is flat.
+_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.001, 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +35,7 @@ class TrainConfig:
         data: Table of labels; see `vsam_datasets.read_labels`.
         photos: Folder that its images are relative to.
         out: The run folder.
-        heatmaps: Folder of shards; needed unless `pose_weight` is 0.
+        heatmaps: Folder of shards; needed if the attention is supervised.
         backbone: `vgg16`, `vgg16_bn`, a ResNet or ConvNeXt of torchvision, or a model of timm; see
             `vsam.modeling.backbones`.
         attention: `single` is the published map, `none` leaves the attention block out.
@@ -35,7 +45,15 @@ class TrainConfig:
             training from scratch.
         dropout: In the heads.
         region: Which body region's map supervises the attention: a name, or `by-category`.
+        category_regions: Table of regions of categories, or none; see
+            `vsam_datasets.read_category_regions`.
         pose_weight: λ, the weight of that supervision; 0 trains without poses.
+        lambda_warmup: Epochs over which λ rises from 0, along a line; parts of epochs count.
+        lambda_decay: How λ falls to 0 from there to the end: `linear`, `cosine`, or `none`.
+        regulariser: What the supervision measures: one of `REGULARISERS`; `none` trains without
+            poses.
+        temperature: τ of the soft maximum softmax₂d(Ŝ/τ) that some of them take.
+        learn_temperature: Learn τ; it starts from `temperature`.
         attribute_weight: Weight of the attributes' loss beside the category's.
         backbone_weights: Weights to start the backbone from, or none; see `vsam.backbones`.
         freeze_backbone: Train the rest only; the backbone's batch normalisation keeps its
@@ -67,8 +85,14 @@ class TrainConfig:
     image_size: int = 224
     batch_norm: bool = False
     dropout: float = 0.5
-    region: str = "by-category"
+    region: str = BY_CATEGORY
+    category_regions: Path | None = None
     pose_weight: float = 10.0
+    lambda_warmup: float = 0.0
+    lambda_decay: str = "none"
+    regulariser: str = "l2"
+    temperature: float = 1.0
+    learn_temperature: bool = False
     attribute_weight: float = 1.0
     backbone_weights: Path | None = None
     freeze_backbone: bool = False
@@ -85,7 +109,47 @@ class TrainConfig:
     threshold: float = 0.5
     fit_threshold: bool = False
 
+    @property
+    def supervised(self) -> bool:
+        """Whether poses supervise the attention."""
+        return self.pose_weight > 0 and self.regulariser != "none"
+
     def __post_init__(self) -> None:
+        self._require_numbers()
+        self._require_choices()
+        if self.init is not None and self.backbone_weights is not None:
+            raise VsamError(
+                "Expected `--init` or `--backbone-weights` to be given, but not both: a run has "
+                "its own backbone."
+            )
+        if self.attention == "none" and self.supervised:
+            raise VsamError(
+                f"Expected `--lambda` to be 0 with --attention none, but got {self.pose_weight}: "
+                "there is no map that poses could supervise."
+            )
+        if self.supervised and self.heatmaps is None:
+            raise VsamError(
+                f"Expected `--heatmaps` to be given, because λ is {self.pose_weight}. "
+                "Make them with vsam-heatmaps extract, or train without poses with --lambda 0."
+            )
+        if self.category_regions is not None and self.region != BY_CATEGORY:
+            raise VsamError(
+                "Expected `--category-regions` to be given with `--region by-category`, but the "
+                f"region is {self.region!r}. Leave one of the two out."
+            )
+        has_temperature = self.pose_weight > 0 and self.regulariser in _WITH_TEMPERATURE
+        if (self.learn_temperature or self.temperature != 1) and not has_temperature:
+            raise VsamError(
+                f"Expected a temperature to be given with λ above 0 and one of the regularisers "
+                f"{', '.join(_WITH_TEMPERATURE)}, but λ is {self.pose_weight} and the regulariser "
+                f"is {self.regulariser}, which have none. Leave it out."
+            )
+
+    def _require_numbers(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and math.isinf(value):
+                raise expected(_OPTION_OF.get(field.name, field.name), "finite", value)
         for name, count in {"epochs": self.epochs, "batch_size": self.batch_size}.items():
             if count < 1:
                 raise expected(name, "at least 1", count)
@@ -106,25 +170,23 @@ class TrainConfig:
             raise expected("min_crop", "above 0 and up to 1", self.min_crop)
         if not 0 < self.threshold < 1:
             raise expected("threshold", "between 0 and 1", self.threshold)
-        if self.device not in DEVICES:
-            raise expected("device", f"one of {', '.join(DEVICES)}", self.device)
-        if self.precision not in PRECISIONS:
-            raise expected("precision", f"one of {', '.join(PRECISIONS)}", self.precision)
-        if self.init is not None and self.backbone_weights is not None:
-            raise VsamError(
-                "Expected `--init` or `--backbone-weights` to be given, but not both: a run has "
-                "its own backbone."
+        if not 0 <= self.lambda_warmup <= self.epochs:
+            raise expected(
+                "lambda_warmup", f"from 0 to the {self.epochs} epochs", self.lambda_warmup
             )
-        if self.attention == "none" and self.pose_weight > 0:
-            raise VsamError(
-                f"Expected `--lambda` to be 0 with --attention none, but got {self.pose_weight}: "
-                "there is no map that poses could supervise."
-            )
-        if self.pose_weight > 0 and self.heatmaps is None:
-            raise VsamError(
-                f"Expected `--heatmaps` to be given, because λ is {self.pose_weight}. "
-                "Make them with vsam-heatmaps extract, or train without poses with --lambda 0."
-            )
+        if not _MIN_TEMPERATURE <= self.temperature <= _MAX_TEMPERATURE:
+            rule = f"from {_MIN_TEMPERATURE} to {_MAX_TEMPERATURE}"
+            raise expected("temperature", rule, self.temperature)
+
+    def _require_choices(self) -> None:
+        for name, choices in {
+            "device": DEVICES,
+            "precision": PRECISIONS,
+            "regulariser": REGULARISERS,
+            "lambda_decay": LAMBDA_DECAYS,
+        }.items():
+            if getattr(self, name) not in choices:
+                raise expected(name, f"one of {', '.join(choices)}", getattr(self, name))
 
     def to_json(self) -> dict[str, Any]:
         """Convert to plain JSON values."""
@@ -136,6 +198,7 @@ class TrainConfig:
 
 # What the command line calls differently, because `lambda` is a word of Python.
 _ALIASES = {"lambda": "pose_weight"}
+_OPTION_OF = {field: option for option, field in _ALIASES.items()}
 
 
 def resolve_config(file: Path | None, command_line: Mapping[str, Any]) -> TrainConfig:
@@ -143,8 +206,8 @@ def resolve_config(file: Path | None, command_line: Mapping[str, Any]) -> TrainC
 
     Args:
         file: YAML with the command line's option names (`image-size` or `image_size`).
-        command_line: Values by field name; None means not given, "none" takes back what the file
-            gives.
+        command_line: Values by field name; None means not given. "none" takes back what the file
+            gives, where a field may be None.
 
     Raises:
         VsamError: If the file is missing or no YAML mapping, names an unknown option or a value of

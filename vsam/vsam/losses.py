@@ -1,7 +1,8 @@
-"""VSAM's loss: category, attributes, and the pose that supervises the attention map."""
+"""VSAM's loss: category, attributes, and the pose that supervises the attention."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from vsam_datasets.pairs import UNKNOWN_CATEGORY
 
+from .attention_losses import attention_loss
 from .modeling.vsam import VsamOutput
 
 
@@ -75,40 +77,20 @@ def attribute_loss(
     return loss.sum(dim=1).mean()
 
 
-def attention_loss(
-    attention: torch.Tensor, heatmap: torch.Tensor, has_pose: torch.Tensor
-) -> torch.Tensor:
-    """Distance of the attention map from the pose: ‖S − softmax₂d(Ŝ)‖₂, averaged over the batch.
-
-    S is the heatmap scaled to the map's side and to the sum 1. The published code sums over the
-    batch; the average keeps λ independent of the batch size. Samples without a pose add nothing.
-
-    Args:
-        attention: Ŝ, (B, 1, H, W), 0..1; (B, 0, H, W) gives 0.
-        heatmap: (B, 1, h, w), at least 0.
-        has_pose: (B,) bool. A map without any mass (the person was cropped away) counts as none.
-    """
-    if attention.shape[1] == 0:
-        return attention.new_zeros(())
-    if heatmap.shape[-2:] != attention.shape[-2:]:
-        heatmap = F.interpolate(heatmap, size=attention.shape[-2:], mode="bilinear", antialias=True)
-    predicted = attention.flatten(1).softmax(dim=1)  # (B, 1, H, W) -> (B, H·W)
-    mass = heatmap.flatten(1)
-    total = mass.sum(dim=1, keepdim=True)
-    wanted = mass / total.clamp(min=1e-8)
-    counted = has_pose & (total[:, 0] > 1e-3)
-    distance = torch.linalg.vector_norm(wanted - predicted, dim=1)  # (B,)
-    return torch.where(counted, distance, 0.0).mean()
-
-
 class VsamLoss(nn.Module):
     """The sum of the three terms.
+
+    Its state dict holds what it learns: log τ, if τ is learned, else nothing.
 
     Args:
         class_weights: (K,), see `inverse_frequency_weights`.
         pose_weight: λ of the attention term; 0 leaves it out.
         attribute_weight: Of the attribute term.
         gamma: Of the focal loss.
+        regulariser: How the attention term is measured; see `attention_loss`.
+        temperature: τ of its soft maximum, above 0.
+        learn_temperature: τ is only where it starts; log τ is a parameter, so that τ stays
+            positive.
     """
 
     def __init__(
@@ -118,11 +100,26 @@ class VsamLoss(nn.Module):
         pose_weight: float = 10.0,
         attribute_weight: float = 1.0,
         gamma: float = 2.0,
+        regulariser: str = "l2",
+        temperature: float = 1.0,
+        learn_temperature: bool = False,
     ) -> None:
         super().__init__()
         self.class_weights: torch.Tensor
-        self.register_buffer("class_weights", class_weights)
+        self.register_buffer("class_weights", class_weights, persistent=False)
         self.pose_weight, self.attribute_weight, self.gamma = pose_weight, attribute_weight, gamma
+        self.regulariser, self.learns_temperature = regulariser, learn_temperature
+        self.log_temperature: torch.Tensor
+        log_temperature = torch.tensor(math.log(temperature))
+        if learn_temperature:
+            self.log_temperature = nn.Parameter(log_temperature)
+        else:
+            self.register_buffer("log_temperature", log_temperature, persistent=False)
+
+    @property
+    def temperature(self) -> torch.Tensor:
+        """τ, ()."""
+        return self.log_temperature.exp()
 
     def forward(
         self,
@@ -132,18 +129,39 @@ class VsamLoss(nn.Module):
         attributes: torch.Tensor,
         heatmap: torch.Tensor,
         has_pose: torch.Tensor,
+        pose_weight: float | None = None,
     ) -> LossTerms:
-        """Compute the loss of a batch; shapes as in `Pair` and `VsamOutput`.
+        """Compute the loss of a batch.
 
         It is computed in float32 whatever the network's precision: the soft maximum over thousands
         of pixels needs it.
+
+        Args:
+            output: The network's.
+            category: As in `Pair`, like all that follow.
+            attributes: (B, A).
+            heatmap: (B, R, h, w), one for each of the output's R maps.
+            has_pose: (B,).
+            pose_weight: λ of this step, where a schedule changes it.
         """
-        of_category = category_loss(output.category_logits.float(), category, self.class_weights)
-        of_attributes = attribute_loss(
-            output.attribute_logits.float(), attributes, gamma=self.gamma
-        )
-        total = of_category + self.attribute_weight * of_attributes
-        of_attention = attention_loss(output.attention.float(), heatmap, has_pose)
-        if self.pose_weight:
-            total = total + self.pose_weight * of_attention
+        if pose_weight is None:
+            pose_weight = self.pose_weight
+        with torch.autocast(output.category_logits.device.type, enabled=False):
+            of_category = category_loss(
+                output.category_logits.float(), category, self.class_weights
+            )
+            of_attributes = attribute_loss(
+                output.attribute_logits.float(), attributes, gamma=self.gamma
+            )
+            of_attention = attention_loss(
+                output.attention.float(),
+                heatmap,
+                has_pose,
+                regulariser=self.regulariser,
+                temperature=self.temperature,
+            )
+            total = of_category + self.attribute_weight * of_attributes
+            # DistributedDataParallel wants to see every parameter in every step.
+            if pose_weight or self.learns_temperature:
+                total = total + pose_weight * of_attention
         return LossTerms(total, of_category, of_attributes, of_attention)

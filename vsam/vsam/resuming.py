@@ -14,6 +14,7 @@ from vsam_heatmaps.errors import expected
 
 from . import run_folder
 from .evaluation import Metrics
+from .losses import VsamLoss
 from .modeling.vsam import VSAM
 
 
@@ -37,10 +38,13 @@ class Best:
         return True
 
 
-def save_last(out: Path, model: VSAM, optimizer: Any, epoch: int, best: Best) -> None:
+def save_last(
+    out: Path, model: VSAM, criterion: VsamLoss, optimizer: Any, epoch: int, best: Best
+) -> None:
     """Save what resuming needs, as one file: it is whole, or it is the epoch before."""
     state = optimizer.state_dict()
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"loss.{name}": tensor for name, tensor in criterion.state_dict().items()}
     for index, values in state["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
     run_folder.save_tensors(
@@ -54,7 +58,9 @@ def save_last(out: Path, model: VSAM, optimizer: Any, epoch: int, best: Best) ->
     )
 
 
-def load_last(out: Path, model: VSAM, optimizer: torch.optim.Optimizer) -> tuple[int, Best]:
+def load_last(
+    out: Path, model: VSAM, criterion: VsamLoss, optimizer: torch.optim.Optimizer
+) -> tuple[int, Best]:
     """Load what `save_last` saved; give the number of finished epochs and the best so far.
 
     Raises:
@@ -68,16 +74,17 @@ def load_last(out: Path, model: VSAM, optimizer: torch.optim.Optimizer) -> tuple
             f"{run_folder.FORMAT_VERSION}, with the state of a training",
             metadata.get("format_version"),
         )
-    weights: dict[str, torch.Tensor] = {}
+    weights: dict[str, dict[str, torch.Tensor]] = {"model": {}, "loss": {}}
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         kind, _, rest = name.partition(".")
-        if kind == "model":
-            weights[rest] = tensor
+        if kind in weights:
+            weights[kind][rest] = tensor
         else:
             index, _, field = rest.partition(".")
             moments.setdefault(int(index), {})[field] = tensor
-    run_folder.load_weights(model, weights, path)
+    run_folder.load_weights(model, weights["model"], path)
+    run_folder.load_weights(criterion, weights["loss"], path)
     state = optimizer.state_dict()
     state["state"] = moments
     optimizer.load_state_dict(state)

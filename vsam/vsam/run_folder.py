@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from vsam_datasets.preprocessing import Preprocessing
 from vsam_heatmaps.atomic import replacing, write_text
@@ -166,7 +167,7 @@ def load_checkpoint(run: Path) -> Checkpoint:
     return Checkpoint(model=model.eval(), labels=labels, **vars(description))
 
 
-def load_weights(model: VSAM, state: dict[str, torch.Tensor], path: Path) -> None:
+def load_weights(model: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
     """Load a state dict; names, shapes and finiteness are checked, and `path` is blamed."""
     misfits = describe_misfits(
         {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()},

@@ -67,7 +67,7 @@ class Tracker:
             shown = {
                 name: value
                 for name, value in clean.items()
-                if isinstance(value, float) and name not in ("lr", "seconds")
+                if isinstance(value, float) and name not in ("lr", "lambda", "seconds")
             }
             said = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
             _log.info("epoch %d: %s", facts["epoch"], said)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import os
 import time
 from dataclasses import asdict, dataclass
@@ -15,14 +13,12 @@ from accelerate.utils import set_seed
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
-from vsam_datasets.pairs import BY_CATEGORY, Pair, PairDataset, collate, match_heatmaps
-from vsam_datasets.tables import SPLITS, LabelTable, count_labels, read_labels
-from vsam_heatmaps.errors import VsamError, expected
-from vsam_heatmaps.landmarks import BODY, landmark_set
+from vsam_datasets.pairs import Pair, PairDataset, collate
+from vsam_datasets.tables import SPLITS, count_labels, read_labels
+from vsam_heatmaps.errors import VsamError
 from vsam_heatmaps.progress import track
-from vsam_heatmaps.shards import Shards
 
-from . import run_folder
+from . import run_folder, schedules
 from .batches import checked, ids_of
 from .config import TrainConfig
 from .evaluation import Metrics, best_threshold, compute_metrics
@@ -32,11 +28,9 @@ from .modeling.build import ModelConfig, build_vsam
 from .resuming import Best, load_last, save_last
 from .run_folder import Labels
 from .starting import load_start, prepare_new_run, require_same_run
+from .supervision import open_supervision
 from .tracking import Tracker
 
-_log = logging.getLogger("vsam")
-
-_WARMUP_SHARE = 0.05
 _MAX_GRADIENT_NORM = 5.0
 _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -83,7 +77,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
         batch_norm=config.batch_norm,
         dropout=config.dropout,
     )
-    shards = _open_shards(config, table, model_config.attention_side)
+    supervision = open_supervision(config, table, model_config.attention_side)
     if resume:
         require_same_run(config)
     accelerator = _make_accelerator(config)
@@ -95,10 +89,19 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
     if config.freeze_backbone:
         model.freeze_backbone()
     model = model.to(memory_format=torch.channels_last)
-    optimizer = _make_optimizer(model, config)
+    counts = count_labels(table.split("train"))[0]
+    criterion = VsamLoss(
+        class_weights=inverse_frequency_weights([counts[name] for name in labels.categories]),
+        pose_weight=config.pose_weight,
+        attribute_weight=config.attribute_weight,
+        regulariser=config.regulariser,
+        temperature=config.temperature,
+        learn_temperature=config.learn_temperature,
+    )
+    optimizer = _make_optimizer(model, criterion, config)
     start, best = 0, Best()
     if resume:
-        start, best = load_last(config.out, model, optimizer)
+        start, best = load_last(config.out, model, criterion, optimizer)
     datasets = {
         split: PairDataset(
             rows,
@@ -107,8 +110,9 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
             attributes=labels.attributes,
             preprocessing=preprocessing,
             map_side=model_config.attention_side,
-            shards=shards,
+            shards=supervision.shards,
             region=config.region,
+            category_regions=supervision.category_regions,
             augment=split == "train",
             min_crop=config.min_crop,
             seed=config.seed,
@@ -116,14 +120,10 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
         for split in SPLITS
         if (rows := table.split(split))
     }
-    counts = count_labels(table.split("train"))[0]
-    weights = inverse_frequency_weights([counts[name] for name in labels.categories])
-    criterion = VsamLoss(
-        class_weights=weights,
-        pose_weight=config.pose_weight,
-        attribute_weight=config.attribute_weight,
-    )
-    network, optimizer, criterion = accelerator.prepare(model, optimizer, criterion)
+    network, optimizer = accelerator.prepare(model, optimizer)
+    # Processes that train together refuse a module in which there is nothing to learn.
+    learns = any(True for _ in criterion.parameters())
+    loss = accelerator.prepare(criterion) if learns else criterion.to(accelerator.device)
     loaders = {
         split: accelerator.prepare(_make_loader(dataset, config, shuffle=split == "train"))
         for split, dataset in datasets.items()
@@ -152,12 +152,18 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
                 accelerator,
                 network,
                 optimizer,
-                criterion,
+                loss,
                 loaders["train"],
                 progress,
             )
-            facts: dict[str, Any] = {"epoch": epoch + 1, "lr": _lr(config, steps, epoch, steps - 1)}
+            facts: dict[str, Any] = {
+                "epoch": epoch + 1,
+                "lr": schedules.learning_rate(config, steps, epoch, steps - 1),
+                "lambda": schedules.pose_weight(config, steps, epoch, steps - 1),
+            }
             facts |= {f"train_{name}": value for name, value in terms.items()}
+            if config.learn_temperature:
+                facts["temperature"] = criterion.temperature.item()
             validation = None
             if "val" in datasets:
                 validation = evaluate(accelerator, network, loaders["val"])
@@ -172,7 +178,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
                     )
                 # Before the state: resuming drops a line too many, but could not add a lost one.
                 tracker.epoch(facts, progress=progress)
-                save_last(config.out, model, optimizer, epoch, best)
+                save_last(config.out, model, criterion, optimizer, epoch, best)
                 if "val" in datasets:
                     tracker.attention(model, datasets["val"], preprocessing, epoch + 1)
             accelerator.wait_for_everyone()
@@ -198,7 +204,7 @@ def _train_epoch(
     accelerator: Accelerator,
     network: nn.Module,
     optimizer: Any,
-    criterion: VsamLoss,
+    loss: nn.Module,
     loader: Any,
     progress: bool,
 ) -> dict[str, float]:
@@ -211,14 +217,15 @@ def _train_epoch(
     with track(len(loader.dataset), f"epoch {epoch + 1}/{config.epochs}", shown=shown) as bar:
         for step, batch in enumerate(checked(loader)):
             for group in optimizer.param_groups:
-                group["lr"] = _lr(config, steps, epoch, step)
+                group["lr"] = schedules.learning_rate(config, steps, epoch, step)
             output = network(batch["image"].contiguous(memory_format=torch.channels_last))
-            terms: LossTerms = criterion(
+            terms: LossTerms = loss(
                 output,
                 category=batch["category"],
                 attributes=batch["attributes"],
                 heatmap=batch["heatmap"],
                 has_pose=batch["has_pose"],
+                pose_weight=schedules.pose_weight(config, steps, epoch, step),
             )
             if not terms.total.isfinite():
                 raise VsamError(
@@ -227,7 +234,9 @@ def _train_epoch(
                     "lower --lr, or --batch-norm."
                 )
             accelerator.backward(terms.total)
-            accelerator.clip_grad_norm_(network.parameters(), _MAX_GRADIENT_NORM)
+            accelerator.clip_grad_norm_(
+                [*network.parameters(), *loss.parameters()], _MAX_GRADIENT_NORM
+            )
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             count = len(batch["index"])
@@ -266,18 +275,11 @@ def _scores_and_labels(
     return categories, attributes, category, attribute
 
 
-def _lr(config: TrainConfig, steps: int, epoch: int, step: int) -> float:
-    """Learning rate of a step: a linear warm-up, then a cosine to zero. A function, not a state."""
-    done, total = epoch * steps + step, config.epochs * steps
-    warmup = max(1, round(total * _WARMUP_SHARE))
-    if done < warmup:
-        return config.lr * (done + 1) / warmup
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(1, total - warmup)))
-
-
-def _make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """Make AdamW; biases and normalisation are not decayed."""
-    parameters = list(model.parameters())
+def _make_optimizer(
+    model: nn.Module, criterion: VsamLoss, config: TrainConfig
+) -> torch.optim.AdamW:
+    """Make AdamW; biases, normalisation and the temperature are not decayed."""
+    parameters = [*model.parameters(), *criterion.parameters()]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -313,38 +315,3 @@ def _make_accelerator(config: TrainConfig) -> Accelerator:
     return Accelerator(
         cpu=config.device == "cpu", mixed_precision=_MIXED_PRECISION[config.precision]
     )
-
-
-def _open_shards(config: TrainConfig, table: LabelTable, attention_side: int) -> Shards | None:
-    """Open the heatmaps and tell how they match the photos."""
-    if config.heatmaps is None or config.pose_weight == 0:
-        return None
-    shards = Shards(config.heatmaps)
-    landmarks = landmark_set(shards.info.landmarks)
-    # Categories cover regions of the body.
-    known = (BY_CATEGORY, *BODY.groups) if landmarks is BODY else landmarks.groups
-    if config.region not in known:
-        raise expected("--region", f"one of {', '.join(known)}", repr(config.region))
-    if shards.info.side < attention_side:
-        raise VsamError(
-            f"Expected the maps in {config.heatmaps} to have at least the {attention_side} pixels "
-            f"a side of the model's attention, but they have {shards.info.side}. Extract them with "
-            f"--side {attention_side}, or train with a smaller --image-size."
-        )
-    match = match_heatmaps(table.rows, shards)
-    # Composing one region says at once whether these shards' channels allow it.
-    shards[shards.ids[0]].region("full" if config.region == BY_CATEGORY else config.region)
-    _log.info(
-        "%d photos have a heatmap, %d have no pose, %d are not in the shards; "
-        "%d maps belong to no labelled photo.",
-        match.with_map,
-        match.without_pose,
-        match.without_record,
-        match.maps_without_photo,
-    )
-    if not match_heatmaps(table.split("train"), shards).with_map:
-        raise VsamError(
-            f"Expected {config.heatmaps} to hold a pose for photos of the training split, but it "
-            "holds none. Extract them, or train without poses with --lambda 0."
-        )
-    return shards

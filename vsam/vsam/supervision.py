@@ -1,0 +1,97 @@
+"""Which heatmaps supervise a training. All that can be wrong with them is told before it starts."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from vsam_datasets.category_regions import BY_CATEGORY, CategoryRegions, read_category_regions
+from vsam_datasets.pairs import match_heatmaps
+from vsam_datasets.tables import LabelTable
+from vsam_heatmaps.errors import VsamError, expected
+from vsam_heatmaps.landmarks import BODY, LandmarkSet, landmark_set
+from vsam_heatmaps.shards import Shards
+
+from .config import TrainConfig
+
+_log = logging.getLogger("vsam")
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """What supervises the attention.
+
+    Attributes:
+        shards: The heatmaps, or none: then nothing does.
+        category_regions: The region of each category, for the choice `by-category`.
+    """
+
+    shards: Shards | None
+    category_regions: CategoryRegions
+
+
+def open_supervision(config: TrainConfig, table: LabelTable, attention_side: int) -> Supervision:
+    """Open the heatmaps and tell how they match the photos.
+
+    Args:
+        config: Says which heatmaps and regions.
+        table: The labelled photos.
+        attention_side: Height and width of the attention map in pixels.
+
+    Raises:
+        VsamError: If a region is unknown or can't be made of the heatmaps' channels, they are
+            smaller than the attention map, or belong to other photos.
+    """
+    regions = CategoryRegions()
+    if config.category_regions is not None:
+        regions = read_category_regions(config.category_regions)
+    if config.heatmaps is None or not config.supervised:
+        return Supervision(None, regions)
+    shards = Shards(config.heatmaps)
+    _require_regions(config, regions, landmark_set(shards.info.landmarks))
+    if shards.info.side < attention_side:
+        raise VsamError(
+            f"Expected the maps in {config.heatmaps} to have at least the {attention_side} pixels "
+            f"a side of the model's attention, but they have {shards.info.side}. Extract them with "
+            f"--side {attention_side}, or train with a smaller --image-size."
+        )
+    match = match_heatmaps(table.rows, shards)
+    used = {config.region}
+    if config.region == BY_CATEGORY:
+        used = {regions.of(row.category) for row in table.rows}
+    # Composing the regions of one photo says at once whether these shards' channels allow it.
+    shards.regions(shards.ids[0], sorted(used))
+    _log.info(
+        "%d photos have a heatmap, %d have no pose, %d are not in the shards; "
+        "%d maps belong to no labelled photo.",
+        match.with_map,
+        match.without_pose,
+        match.without_record,
+        match.maps_without_photo,
+    )
+    if config.region == BY_CATEGORY and (unknown := regions.unknown(table.categories)):
+        _log.info(
+            "Without a known region, so that it is full: the categories %s. "
+            "Name their regions with --category-regions.",
+            ", ".join(unknown),
+        )
+    if not match_heatmaps(table.split("train"), shards).with_map:
+        raise VsamError(
+            f"Expected {config.heatmaps} to hold a pose for photos of the training split, but it "
+            "holds none. Extract them, or train without poses with --lambda 0."
+        )
+    return Supervision(shards, regions)
+
+
+def _require_regions(config: TrainConfig, regions: CategoryRegions, landmarks: LandmarkSet) -> None:
+    # Categories cover regions of the body.
+    known = (BY_CATEGORY, *BODY.groups) if landmarks is BODY else landmarks.groups
+    if config.region not in known:
+        raise expected("--region", f"one of {', '.join(known)}", repr(config.region))
+    for category, region in regions.own.items():
+        if region not in landmarks.groups:
+            raise expected(
+                f"region of {category} in {config.category_regions}",
+                f"one of {', '.join(landmarks.groups)}",
+                repr(region),
+            )
