@@ -16,6 +16,7 @@ from vsam_heatmaps.errors import expected
 INTERPOLATIONS = ("bilinear", "nearest")
 COLOURS = ("rgb", "bgr")
 PIXEL_MAXIMA = (1, 255)
+_MAX_SIZE = 2048
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,10 @@ class Preprocessing:
     pixel_max: int = 1
 
     def __post_init__(self) -> None:
-        if self.image_size < 32 or self.image_size % 16:
-            raise expected("image_size", "a multiple of 16 pixels, 32 or more", self.image_size)
+        # Descriptions may come from anywhere: the bound keeps a bad one from taking all memory.
+        if not 32 <= self.image_size <= _MAX_SIZE or self.image_size % 16:
+            rule = f"a multiple of 16 pixels from 32 to {_MAX_SIZE}"
+            raise expected("image_size", rule, self.image_size)
         if self.interpolation not in INTERPOLATIONS:
             raise expected("interpolation", f"one of {INTERPOLATIONS}", self.interpolation)
         if self.colour not in COLOURS:

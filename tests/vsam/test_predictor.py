@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from vsam.predictor import Prediction, Predictor
-from vsam.run_folder import Labels, load_checkpoint
+from vsam.run_folder import load_checkpoint
 from vsam_heatmaps.errors import VsamError
 from vsam_heatmaps.images import read_photo
 from vsam_heatmaps.photos import Photo, list_photos
@@ -46,7 +46,7 @@ def test_predictions_are_the_models_outputs(tiny_run, predictor, listed):
         np.testing.assert_allclose(
             one.prediction.attribute_scores, 1 / (1 + np.exp(-output.attribute_logits[0])), **close
         )
-        np.testing.assert_allclose(one.prediction.attention, output.attention[0, 0], **close)
+        np.testing.assert_allclose(one.prediction.attention, output.attention[0], **close)
         exact = checkpoint.model(checkpoint.preprocessing(read_photo(one.photo.path))[None])
         np.testing.assert_allclose(
             one.prediction.category_scores, exact.category_logits[0].softmax(0), atol=1e-5
@@ -112,7 +112,7 @@ def test_photos_of_different_sizes_share_a_batch(predictor):
     for photo, prediction in zip(photos, together, strict=True):
         (alone,) = predictor.predict([photo])
         np.testing.assert_allclose(scores(prediction), scores(alone), atol=1e-5)
-        assert prediction.attention.shape == (8, 8)
+        assert prediction.attention.shape == (1, 8, 8)
         assert prediction.category_scores.sum() == pytest.approx(1, abs=1e-5)
 
 
@@ -139,23 +139,6 @@ def test_bfloat16_is_near_float32(tiny_run, predictor, listed):
         np.testing.assert_allclose(scores(a), scores(b), atol=0.1)
         assert b.category_scores.dtype == np.float32
         assert b.category_scores.sum() == pytest.approx(1, abs=1e-5)
-
-
-def test_a_prediction_names_the_best_labels():
-    prediction = Prediction(
-        category_scores=np.array([0.05, 0.4, 0.1, 0.2, 0.1, 0.15], np.float32),
-        attribute_scores=np.array([0.5, 0.9, 0.50001, 0.1], np.float32),
-        attention=np.zeros((8, 8), np.float32),
-    )
-    labels = Labels(tuple("abcdef"), tuple("wxyz"))
-    short = prediction.describe(labels, threshold=0.5)
-    assert (short["category"], short["score"]) == ("b", 0.4)
-    # Equal scores keep the order of the labels.
-    assert [entry["label"] for entry in short["categories"]] == ["b", "d", "f", "c", "e"]
-    assert short["attributes"] == [{"label": "x", "score": 0.9}, {"label": "y", "score": 0.50001}]
-    everything = prediction.describe(labels, threshold=0.5, all_scores=True)
-    assert [entry["label"] for entry in everything["categories"]] == ["b", "d", "f", "c", "e", "a"]
-    assert [entry["label"] for entry in everything["attributes"]] == ["x", "y", "w", "z"]
 
 
 def test_a_device_that_is_not_there_is_refused(tiny_run):

@@ -14,6 +14,7 @@ from .plan import vgg16_plan
 from .vsam import VSAM, Head
 
 _ATTENDED_BLOCKS = (2, 3, 4)
+_MAX_OUTPUTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,10 @@ class ModelConfig:
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.categories < 1:
-            raise expected("categories", "at least 1", self.categories)
-        if self.attributes < 1:
-            raise expected("attributes", "at least 1", self.attributes)
+        # Descriptions may come from anywhere: the bound keeps a bad one from taking all memory.
+        for name, count in {"categories": self.categories, "attributes": self.attributes}.items():
+            if not 1 <= count <= _MAX_OUTPUTS:
+                raise expected(name, f"from 1 to {_MAX_OUTPUTS}", count)
         if not 0 <= self.dropout < 1:
             raise expected("dropout", "from 0 to below 1", self.dropout)
         vgg16_plan(self.width)  # refuses impossible widths
