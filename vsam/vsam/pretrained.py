@@ -35,6 +35,7 @@ class VsamModel(nn.Module, PyTorchModelHubMixin):
         self.checkpoint = run_folder.load_checkpoint(Path(run))
         self.model = self.checkpoint.model
         self.record = run_folder.read_record(Path(run))
+        self.eval()
 
     def forward(self, images: torch.Tensor) -> VsamOutput:
         """Tag a batch; see `VSAM.forward`."""
