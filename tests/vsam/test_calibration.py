@@ -69,6 +69,10 @@ def test_where_every_photo_is_right_the_temperature_stays_and_where_none_is_it_e
     logits = torch.eye(4) * 3
     assert fit_temperature(logits, torch.arange(4)) == 1.0
     assert fit_temperature(logits, (torch.arange(4) + 1) % 4) == 20.0
+    # Most are right, and the scores hardly say so: the surest that there is.
+    hardly, truth = torch.eye(4).repeat(5, 1) * 0.01, torch.arange(4).repeat(5)
+    truth[0] = 1
+    assert fit_temperature(hardly, truth) == 0.05
     # One class alone is always right.
     assert fit_temperature(torch.randn(5, 1), torch.zeros(5, dtype=torch.long)) == 1.0
     assert math.isfinite(

@@ -75,8 +75,8 @@ def fit_temperature(logits: torch.Tensor, category: torch.Tensor) -> float:
     The likelihood is convex in β = 1 / T: its slope, E[z] under the model less z of the true class,
     rises, so that bisection finds its root.
 
-    Where it has no root in the range because every photo is right, only more photos could tell how
-    sure the model may be, and the temperature is 1.
+    Where every photo is right it never does: the likelihood asks for ever surer scores, and only
+    more photos could tell how sure the model may be. The temperature is 1 then.
 
     Args:
         logits: (N, K), logits or logarithms of probabilities.
@@ -84,7 +84,7 @@ def fit_temperature(logits: torch.Tensor, category: torch.Tensor) -> float:
     """
     known = category != UNKNOWN_CATEGORY
     z, true = logits[known].double(), category[known]
-    if not len(z):
+    if (z.argmax(dim=1) == true).all():  # also of no photo at all
         return 1.0
 
     def slope(log_beta: float) -> float:
@@ -94,7 +94,7 @@ def fit_temperature(logits: torch.Tensor, category: torch.Tensor) -> float:
 
     low, high = (-math.log(temperature) for temperature in reversed(_TEMPERATURES))
     if slope(high) <= 0:
-        return 1.0
+        return _TEMPERATURES[0]
     if slope(low) >= 0:  # no better than a guess: as unsure as the range allows
         return _TEMPERATURES[1]
     for _ in range(60):
