@@ -86,6 +86,11 @@ def test_unreadable_photos_keep_their_place_and_spoil_no_other(predictor, listed
         assert [one.photo for one in tagged] == mixed
         assert [one.prediction is None for one in tagged] == [False, True, False, True, False]
         assert [bool(one.error) for one in tagged] == [False, True, False, True, False]
+        # Each can be drawn on its own photo, which is read again.
+        for one in tagged:
+            if one.prediction:
+                picture = one.prediction.overlay(read_photo(one.photo.path))
+                np.testing.assert_array_equal(one.prediction.overlay(), picture)
         found = [scores(one.prediction) for one in tagged if one.prediction]
         np.testing.assert_allclose(found, expected, atol=1e-5)
 

@@ -240,9 +240,14 @@ class Predictor:
             _batches(photos, load, batch_size=batch_size, workers=workers)
         ) as batches:
             for batch in batches:
+                readable = [
+                    (photo, pixels) for photo, (pixels, _, _) in batch if pixels is not None
+                ]
                 predictions = iter(
-                    self.predict_prepared(
-                        [pixels for _, (pixels, _, _) in batch if pixels is not None]
+                    self._predict(
+                        [pixels for _, pixels in readable],
+                        # A photo inside another file has no path of its own to draw on.
+                        [photo.path if type(photo) is Photo else None for photo, _ in readable],
                     )
                 )
                 for photo, (pixels, error, extra) in batch:

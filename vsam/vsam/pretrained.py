@@ -48,25 +48,29 @@ class VsamModel(nn.Module, PyTorchModelHubMixin):
         """Load a run folder, or a model of the hub; see `find_run`."""
         return cls(find_run(model, revision=revision))
 
-    def save_pretrained(
-        self, save_directory: str | Path, *, license: str | None = None, **options: Any
-    ) -> str | None:
+    def save_pretrained(  # type: ignore[override]
+        self,
+        save_directory: str | Path,
+        *,
+        license: str | None = None,
+        model_card_kwargs: dict[str, Any] | None = None,
+        config: None = None,
+    ) -> None:
         """Save it as a run folder with a model card, which appears whole or not at all.
 
         Args:
             save_directory: The folder; it must not exist, or be empty.
             license: The model's licence as the hub names it, such as `apache-2.0`.
-            options: `model_card_kwargs`, for `generate_model_card`. The mixin's others, as to push
-                at once: use `push_to_hub`.
+            model_card_kwargs: For `generate_model_card`.
+            config: Always None; the mixin's `push_to_hub` names it.
 
         Raises:
             VsamError: If the folder is there already, or can't be written.
         """
-        card = {"license": license} | (options.get("model_card_kwargs") or {})
+        card = {"license": license} | (model_card_kwargs or {})
         with run_folder.new_run(Path(save_directory)) as folder:
             self._save_pretrained(folder)
             write_text(folder / CARD, str(self.generate_model_card(**card)))
-        return None
 
     def push_to_hub(self, repo_id: str, *, license: str | None = None, **options: Any) -> str:
         """Push it to the hub.
@@ -79,7 +83,9 @@ class VsamModel(nn.Module, PyTorchModelHubMixin):
         Returns:
             The commit's address.
         """
-        card = {"license": license, "name": repo_id} | (options.pop("model_card_kwargs", {}) or {})
+        card = {"license": license, "name": repo_id} | (
+            options.pop("model_card_kwargs", None) or {}
+        )
         return super().push_to_hub(repo_id, model_card_kwargs=card, **options)
 
     def generate_model_card(self, *args: Any, **facts: Any) -> ModelCard:
