@@ -48,6 +48,7 @@ def main() -> None:
     }.items():
         wanted = reference[name]
         found = np.stack([getattr(prediction, field) for prediction in predictions])
+        found = found.reshape(wanted.shape)  # its one map: (N, 1, S, S) -> (N, S, S)
         report[name] = {
             "largest difference": float(np.abs(found - wanted).max()),
             "lowest and highest": [float(wanted.min()), float(wanted.max())],

@@ -153,10 +153,10 @@ def environment() -> dict[str, str]:
 def call(
     name: str, arguments: Sequence[object], monkeypatch: pytest.MonkeyPatch
 ) -> int | str | None:
-    """Run `vsam-train` or `vsam-predict` in this process, as its script does: its exit code."""
+    """Run one of the commands in this process, as its script does: its exit code."""
     import importlib
 
-    module = importlib.import_module(f"vsam_cli.{name.removeprefix('vsam-')}")
+    module = importlib.import_module(f"vsam_cli.{name.removeprefix('vsam').strip('-') or 'main'}")
     monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # the command sets its own
     with pytest.raises(SystemExit) as ended:

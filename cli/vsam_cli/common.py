@@ -37,7 +37,11 @@ class _Terminated(BaseException):
 
 # Packages that only one stage needs, and the extra that installs them.
 _EXTRA_OF = dict.fromkeys(
-    ("accelerate", "safetensors", "tensorboard", "torch", "torchmetrics", "torchvision"), "train"
+    (
+        *("accelerate", "huggingface_hub", "safetensors", "tensorboard"),
+        *("torch", "torchmetrics", "torchvision"),
+    ),
+    "train",
 ) | {
     "mediapipe": "extract",
     "flatbuffers": "extract",

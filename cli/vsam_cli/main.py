@@ -7,13 +7,18 @@ from typing import Annotated
 
 import typer
 
+from .card import card
 from .common import EXIT_CODES, Version, make_app, run_app
+from .evaluate import calibrate, evaluate
 from .import_keras import import_keras
 
 app = make_app(f"Fashion tagging with pose-supervised attention. {EXIT_CODES}")
 data_app = make_app("Make data sets.")
 app.add_typer(data_app, name="data")
 app.command("import-keras")(import_keras)
+app.command("evaluate")(evaluate)
+app.command("calibrate")(calibrate)
+app.command("card")(card)
 
 
 @app.callback()

@@ -18,6 +18,7 @@ from .common import (
     run_app,
     tell_unreadable,
 )
+from .evaluate import Calibrated, Revision, Thresholds, ThresholdsOption
 from .train import Device, Precision
 
 app = make_app("Tag photos with a trained model.")
@@ -39,7 +40,9 @@ def predict(
             help="Folders (with sub-folders), photos, .tar and .parquet files, .txt lists.",
         ),
     ],
-    model: Annotated[Path, typer.Option(help="Run folder of vsam-train.")],
+    model: Annotated[
+        str, typer.Option(help="Run folder of vsam-train, or user/name on the Hugging Face hub.")
+    ],
     out: Annotated[str, typer.Option(help="File for the predictions; - is standard output.")],
     output_format: Annotated[
         Format, typer.Option("--format", help="One JSON object a line, or a table.")
@@ -51,6 +54,9 @@ def predict(
         float | None,
         typer.Option(min=0, max=1, help="Attributes above it are listed. Default: the model's."),
     ] = None,
+    thresholds: ThresholdsOption = Thresholds.run,
+    calibrated: Calibrated = False,
+    revision: Revision = None,
     attention: Annotated[
         Path | None,
         typer.Option(help="Folder for pictures of the attention over each photo."),
@@ -80,15 +86,23 @@ def predict(
             f"Expected --attention to lie outside the photos, but {attention} is inside: the "
             "pictures would be tagged as photos the next time."
         )
+    if threshold is not None and thresholds is not Thresholds.run:
+        raise VsamError("Expected --threshold or --thresholds attribute to be given, but not both.")
     listed = list_photos(photos, root=root, image_column=image_column)
 
     from vsam import prediction_files
     from vsam.predictor import Predictor
 
-    predictor = Predictor.from_run(model, device=device.value, precision=precision.value)
+    predictor = Predictor.from_pretrained(
+        model,
+        device=device.value,
+        precision=precision.value,
+        calibrated=calibrated,
+        thresholds=thresholds.value,
+        revision=revision,
+    )
     if attention is not None:
         prepare_output_folder(attention, ours="**/*.attention.jpg", purpose="attention pictures")
-    limit = predictor.threshold if threshold is None else threshold
     unreadable: list[tuple[str, str]] = []
     with (
         prediction_files.opened_output(out) as file,
@@ -110,10 +124,7 @@ def predict(
                 unreadable.append((id_, tagged.error))
                 write(id_, None, tagged.error)
             else:
-                described = prediction.describe(
-                    predictor.labels, threshold=limit, all_scores=all_scores
-                )
-                write(id_, described, "")
+                write(id_, prediction.describe(threshold=threshold, all_scores=all_scores), "")
                 if attention is not None:
                     prediction_files.write_attention(
                         attention, id_, tagged.extra, prediction.attention

@@ -16,6 +16,7 @@ from vsam_heatmaps.errors import expected
 INTERPOLATIONS = ("bilinear", "nearest")
 COLOURS = ("rgb", "bgr")
 PIXEL_MAXIMA = (1, 255)
+_MAX_SIZE = 2048
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ class Preprocessing:
     pixel_max: int = 1
 
     def __post_init__(self) -> None:
-        # Of which number it must be a multiple depends on the model.
-        if self.image_size < 32:
-            raise expected("image_size", "32 pixels or more", self.image_size)
+        # Of which number it must be a multiple depends on the model. Descriptions may come from
+        # anywhere: the bound keeps a bad one from taking all memory.
+        if not 32 <= self.image_size <= _MAX_SIZE:
+            raise expected("image_size", f"from 32 to {_MAX_SIZE} pixels", self.image_size)
         if self.interpolation not in INTERPOLATIONS:
             raise expected("interpolation", f"one of {INTERPOLATIONS}", self.interpolation)
         if self.colour not in COLOURS:

@@ -54,7 +54,7 @@ class LabelTable:
         return tuple(sorted({name for row in self.rows for name in row.attributes}))
 
 
-def read_labels(path: Path, photos: Path | None = None) -> LabelTable:
+def read_labels(path: Path, photos: Path | None = None, *, needed: str = "train") -> LabelTable:
     """Read a CSV file with the columns `image, split, category, attributes`.
 
     Attributes are separated by `;`. An empty category means unknown. Other columns are ignored.
@@ -62,10 +62,11 @@ def read_labels(path: Path, photos: Path | None = None) -> LabelTable:
     Args:
         path: The file, UTF-8.
         photos: If given, every image must be a file below this folder.
+        needed: The split that must have rows.
 
     Raises:
         VsamError: If the file is missing or lacks a column, a split is unknown, an image is
-            listed twice or is not there, or no row is for training. Lines are named.
+            listed twice or is not there, or the needed split has no row. Lines are named.
     """
     rows: list[LabelRow] = []
     first_line: dict[str, int] = {}
@@ -85,9 +86,10 @@ def read_labels(path: Path, photos: Path | None = None) -> LabelTable:
         rows.append(LabelRow(image, split, record["category"].strip(), tuple(sorted(names))))
     if photos is not None:
         _require_photos(path, rows, photos)
-    if not any(row.split == "train" for row in rows):
+    if not any(row.split == needed for row in rows):
         raise VsamError(
-            f"Expected {path} to have rows with the split train, but none of its {len(rows)} has."
+            f"Expected {path} to have rows with the split {needed}, but none of its {len(rows)} "
+            "has."
         )
     return LabelTable(tuple(rows))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from local_hub import hub_environment, serving
 from PIL import Image
 from pyarrow import table
 from pyarrow.parquet import write_table
@@ -363,3 +364,54 @@ def test_ctrl_c_writes_nothing_and_exits_with_130(tiny_run, tmp_path):
     assert stderr.splitlines()[-1] == "Interrupted; what was finished is kept."
     assert stdout == ""
     assert list(results.iterdir()) == []
+
+
+def test_fitted_temperature_and_thresholds_are_used_where_asked_for(
+    predict, tiny_data, tiny_run, tmp_path
+):
+    from vsam.calibration import Calibration
+    from vsam.run_folder import save_calibration
+
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    save_calibration(run, Calibration(3.0, (0.0, 0.999)))
+    photos, plain, fitted = tiny_data / "photos", tmp_path / "plain", tmp_path / "fitted"
+    assert predict(photos, "--out", tmp_path / "before")[0] == 0
+    assert predict(photos, "--out", plain, model=run)[0] == 0
+    assert plain.read_bytes() == (tmp_path / "before").read_bytes()
+    options = ("--calibrated", "--thresholds", "attribute")
+    assert predict(photos, "--out", fitted, *options, model=run)[0] == 0
+    found = entries(fitted)
+    assert len(found) == 24
+    for before, after in zip(entries(plain), found, strict=True):
+        assert list(before) == list(after)
+        assert after["category"] == before["category"]
+        powers = {c["label"]: c["score"] ** (1 / 3) for c in before["categories"]}
+        for category in after["categories"]:
+            wanted = powers[category["label"]] / sum(powers.values())
+            assert category["score"] == pytest.approx(wanted, abs=1e-4)
+        assert [a["label"] for a in after["attributes"]] == ["left"]
+
+
+def test_a_threshold_and_those_of_the_attributes_are_not_both_taken(predict, album, tmp_path):
+    options = ("--threshold", 0.3, "--thresholds", "attribute")
+    code, _, stderr = predict(album, "--out", tmp_path / "p", *options)
+    assert code == 1
+    assert "--threshold or --thresholds attribute to be given, but not both" in the_error(stderr)
+
+
+def test_a_model_of_the_hub_predicts_as_its_folder_does(
+    run_command, predict, tiny_data, tiny_run, tmp_path
+):
+    with serving() as hub:
+        hub.add_folder("someone/tiny", tiny_run)
+        env = hub_environment(hub, tmp_path / "cache")
+        given = ("vsam-predict", tiny_data / "photos", "--device", "cpu", "--out")
+        done = run_command(*given, tmp_path / "p", "--model", "someone/tiny", env=env)
+        assert done.returncode == 0, done.stderr
+        missing = run_command(*given, tmp_path / "q", "--model", "someone/else", env=env)
+    assert predict(tiny_data / "photos", "--out", tmp_path / "here")[0] == 0
+    assert (tmp_path / "p").read_bytes() == (tmp_path / "here").read_bytes()
+    assert missing.returncode == 1
+    assert "Expected the model someone/else to be a run folder or a model of the hub" in the_error(
+        missing.stderr
+    )

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from vsam.evaluation import average_precisions, best_threshold, compute_metrics
+from vsam.evaluation import (
+    attribute_f1,
+    attribute_recall,
+    average_precisions,
+    best_threshold,
+    compute_metrics,
+)
 
 
 def slow_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -119,3 +125,45 @@ def test_best_threshold_has_the_highest_f1_of_all(seed):
 
 def test_best_threshold_without_any_attribute_is_a_number():
     assert 0 < best_threshold(torch.rand(4, 3), torch.zeros(4, 3)) < 1
+
+
+def test_recall_of_attributes_worked_by_hand():
+    scores = torch.tensor([[0.9, 0.8, 0.1, 0.2], [0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.5, 0.5]])
+    attributes = torch.tensor([[1.0, 0, 1, 0], [0, 0, 0, 1], [0, 1, 1, 0]])
+    # Found among the first two: one of two, one of one, one of two (equals keep their order).
+    assert attribute_recall(scores, attributes, 2) == pytest.approx(3 / 5)
+    assert attribute_recall(scores, attributes, 1) == pytest.approx(2 / 5)
+    assert attribute_recall(scores, attributes, 9) == 1
+    assert math.isnan(attribute_recall(scores, torch.zeros(3, 4), 2))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_recall_and_f1_equal_their_formulas(seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.random((30, 8)).astype(np.float32)
+    true = rng.random((30, 8)) < 0.3
+    true[:, 3] = False
+    found = matched = 0
+    for row, labels in zip(scores, true, strict=True):
+        first = sorted(range(8), key=lambda i: -row[i])[:5]
+        found, matched = found + labels.sum(), matched + labels[first].sum()
+    attributes = torch.tensor(true).float()
+    assert attribute_recall(torch.tensor(scores), attributes, 5) == pytest.approx(matched / found)
+
+    decided = scores > 0.6
+
+    def f1(said, labels):
+        hits, wrong = (said & labels).sum(), (said != labels).sum()
+        return 2 * hits / (2 * hits + wrong)
+
+    each = [f1(decided[:, i], true[:, i]) for i in range(8) if i != 3]
+    result = attribute_f1(torch.tensor(decided), attributes)
+    assert result.micro == pytest.approx(f1(decided, true))
+    assert result.macro == pytest.approx(np.mean(each))
+    assert result.each.isnan().tolist() == [i == 3 for i in range(8)]
+
+
+def test_f1_is_nan_where_nothing_is_said_and_nothing_true():
+    result = attribute_f1(torch.zeros(3, 2, dtype=torch.bool), torch.zeros(3, 2))
+    assert math.isnan(result.micro)
+    assert math.isnan(result.macro)

@@ -108,8 +108,8 @@ def test_a_folder_is_no_output(tmp_path):
 
 def test_attention_lies_under_the_photos_id(tmp_path):
     photo = np.full((90, 60, 3), 100, np.uint8)
-    attention = np.full((8, 8), 0.5, np.float32)
-    attention[6, 1] = 0.6
+    attention = np.full((2, 8, 8), 0.5, np.float32)
+    attention[1, 6, 1] = 0.6
     path = write_attention(tmp_path, "a b/ü.png", photo, attention)
     assert path == tmp_path / "a b" / "ü.png.attention.jpg"
     picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)

@@ -1,13 +1,18 @@
 """The predictor: scores equal the model's, whatever the batch; broken photos keep to themselves."""
 
+import gc
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from vsam.calibration import Calibration
 from vsam.predictor import Prediction, Predictor
-from vsam.run_folder import Labels, load_checkpoint
-from vsam_heatmaps.errors import VsamError
+from vsam.run_folder import load_checkpoint, save_calibration
+from vsam_heatmaps.errors import UnreadablePhotoError, VsamError
 from vsam_heatmaps.images import read_photo
 from vsam_heatmaps.photos import Photo, list_photos
 
@@ -46,7 +51,7 @@ def test_predictions_are_the_models_outputs(tiny_run, predictor, listed):
         np.testing.assert_allclose(
             one.prediction.attribute_scores, 1 / (1 + np.exp(-output.attribute_logits[0])), **close
         )
-        np.testing.assert_allclose(one.prediction.attention, output.attention[0, 0], **close)
+        np.testing.assert_allclose(one.prediction.attention, output.attention[0], **close)
         exact = checkpoint.model(checkpoint.preprocessing(read_photo(one.photo.path))[None])
         np.testing.assert_allclose(
             one.prediction.category_scores, exact.category_logits[0].softmax(0), atol=1e-5
@@ -81,6 +86,11 @@ def test_unreadable_photos_keep_their_place_and_spoil_no_other(predictor, listed
         assert [one.photo for one in tagged] == mixed
         assert [one.prediction is None for one in tagged] == [False, True, False, True, False]
         assert [bool(one.error) for one in tagged] == [False, True, False, True, False]
+        # Each can be drawn on its own photo, which is read again.
+        for one in tagged:
+            if one.prediction:
+                picture = one.prediction.overlay(read_photo(one.photo.path))
+                np.testing.assert_array_equal(one.prediction.overlay(), picture)
         found = [scores(one.prediction) for one in tagged if one.prediction]
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -112,7 +122,7 @@ def test_photos_of_different_sizes_share_a_batch(predictor):
     for photo, prediction in zip(photos, together, strict=True):
         (alone,) = predictor.predict([photo])
         np.testing.assert_allclose(scores(prediction), scores(alone), atol=1e-5)
-        assert prediction.attention.shape == (8, 8)
+        assert prediction.attention.shape == (1, 8, 8)
         assert prediction.category_scores.sum() == pytest.approx(1, abs=1e-5)
 
 
@@ -141,21 +151,154 @@ def test_bfloat16_is_near_float32(tiny_run, predictor, listed):
         assert b.category_scores.sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_a_prediction_names_the_best_labels():
-    prediction = Prediction(
-        category_scores=np.array([0.05, 0.4, 0.1, 0.2, 0.1, 0.15], np.float32),
-        attribute_scores=np.array([0.5, 0.9, 0.50001, 0.1], np.float32),
-        attention=np.zeros((8, 8), np.float32),
-    )
-    labels = Labels(tuple("abcdef"), tuple("wxyz"))
-    short = prediction.describe(labels, threshold=0.5)
-    assert (short["category"], short["score"]) == ("b", 0.4)
-    # Equal scores keep the order of the labels.
-    assert [entry["label"] for entry in short["categories"]] == ["b", "d", "f", "c", "e"]
-    assert short["attributes"] == [{"label": "x", "score": 0.9}, {"label": "y", "score": 0.50001}]
-    everything = prediction.describe(labels, threshold=0.5, all_scores=True)
-    assert [entry["label"] for entry in everything["categories"]] == ["b", "d", "f", "c", "e", "a"]
-    assert [entry["label"] for entry in everything["attributes"]] == ["x", "y", "w", "z"]
+def pixels(seed: int, height: int = 30, width: int = 20) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_one_photo_gives_one_prediction_whatever_it_is_given_as(predictor, tmp_path):
+    photo, path = pixels(0), tmp_path / "photo.png"
+    Image.fromarray(photo).save(path)
+    (wanted,) = predictor.predict([photo])
+    for given in (photo, Image.fromarray(photo), Image.open(path), path, str(path)):
+        found = predictor(given)
+        assert isinstance(found, Prediction)
+        np.testing.assert_array_equal(scores(found), scores(wanted))
+        assert found.category in predictor.labels.categories
+        assert found.overlay().shape == photo.shape
+        assert not np.array_equal(found.overlay(), photo)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 32])
+def test_a_list_gives_a_list_in_order_whatever_it_holds(predictor, tmp_path, batch_size):
+    photos = [pixels(seed, 20 + seed, 30) for seed in range(7)]
+    for number in (1, 4):
+        Image.fromarray(photos[number]).save(tmp_path / f"{number}.png")
+    mixed = [
+        *(photos[0], tmp_path / "1.png", Image.fromarray(photos[2]), photos[3]),
+        *(str(tmp_path / "4.png"), photos[5], photos[6]),
+    ]
+    wanted = predictor.predict(photos)
+    spread = np.ptp([scores(one) for one in wanted], axis=0)
+    assert spread.max() > 1e-3, "all photos look the same, so nothing is tested"
+    for given in (mixed, tuple(mixed), iter(mixed)):
+        found = predictor(given, batch_size=batch_size, workers=2)
+        assert isinstance(found, list)
+        np.testing.assert_allclose(
+            [scores(one) for one in found], [scores(one) for one in wanted], atol=1e-5
+        )
+        assert [one.overlay().shape for one in found] == [photo.shape for photo in photos]
+    assert predictor([]) == []
+    assert len(predictor([photos[0]])) == 1
+
+
+def test_a_long_list_is_never_held_whole(predictor):
+    alive: set[int] = set()
+    most = 0
+
+    class Counted(np.ndarray):
+        def __del__(self):
+            alive.discard(id(self))
+
+    def endless():
+        nonlocal most
+        for seed in range(40):
+            photo = pixels(seed).view(Counted)
+            alive.add(id(photo))
+            most = max(most, len(alive))
+            yield photo
+
+    found = predictor(endless(), batch_size=2, workers=1)
+    gc.collect()
+    assert len(found) == 40
+    assert most <= 8
+    assert not alive
+    with pytest.raises(VsamError, match="has no photo to draw on"):
+        found[0].overlay()
+
+
+def test_a_photo_that_can_not_be_read_is_named(predictor, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no photo")
+    for given in (broken, str(broken), [pixels(0), broken]):
+        with pytest.raises(UnreadablePhotoError, match=f"Could not read {broken}: it is not an im"):
+            predictor(given)
+    with pytest.raises(UnreadablePhotoError, match=r"absent\.jpg: No such file"):
+        predictor("absent.jpg")
+    with pytest.raises(UnreadablePhotoError, match=f"Could not read {tmp_path}: Is a directory"):
+        predictor(tmp_path)
+    Image.fromarray(pixels(0, 300, 300)).save(tmp_path / "cut.png")
+    data = (tmp_path / "cut.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UnreadablePhotoError, match=r"cut\.png: it is truncated"):
+        predictor(Image.open(tmp_path / "cut.png"))
+    with pytest.raises(UnreadablePhotoError, match="the image: it has 0 x 5 pixels"):
+        predictor(Image.new("RGB", (0, 5)))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.zeros((4, 4, 3), np.float32), r"got \(4, 4, 3\) float32. Levels reach from 0 to 255"),
+        (np.zeros((4, 4), np.uint8), r"got \(4, 4\) uint8"),
+        (np.zeros((4, 4, 4), np.uint8), r"got \(4, 4, 4\) uint8"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "Give several photos as a list"),
+        (np.zeros((0, 4, 3), np.uint8), r"got \(0, 4, 3\) uint8"),
+        (torch.zeros(4, 4, dtype=torch.uint8), "but got a torch.Tensor"),
+        (b"bytes", "but got a bytes"),
+        ({"a": 1}, "or a list of them, but got a dict"),
+        (7, "or a list of them, but got a int"),
+        (None, "but got a NoneType"),
+        ([[pixels(0)]], "a Pillow image, or a path, but got a list"),
+        ([None], "but got a NoneType"),
+    ],
+)
+def test_what_is_no_photo_is_refused(predictor, given, said):
+    with pytest.raises(VsamError, match=said) as refused:
+        predictor(given)
+    assert "Expected `photo` to be" in str(refused.value)
+
+
+def test_predict_refuses_what_is_no_photo(predictor):
+    with pytest.raises(VsamError, match="Expected `photo` to be"):
+        predictor.predict([pixels(0)[..., 0]])
+
+
+@pytest.fixture
+def calibrated_run(tiny_run, tmp_path):
+    run = tmp_path / "calibrated"
+    shutil.copytree(tiny_run, run)
+    save_calibration(run, Calibration(2.5, (0.0, 0.99)))
+    return run
+
+
+def test_calibration_is_used_where_it_is_asked_for(tiny_run, calibrated_run, predictor):
+    photo = pixels(3)
+    plain = Predictor.from_pretrained(calibrated_run, device="cpu")(photo)
+    wanted = predictor(photo)
+    np.testing.assert_array_equal(scores(plain), scores(wanted))
+    assert plain.thresholds.tolist() == [0.5, 0.5]
+    fitted = Predictor.from_pretrained(
+        calibrated_run, device="cpu", calibrated=True, thresholds="attribute"
+    )(photo)
+    np.testing.assert_array_equal(fitted.attribute_scores, wanted.attribute_scores)
+    # softmax(z / T) of z = log p.
+    powers = wanted.category_scores.astype(float) ** (1 / 2.5)
+    np.testing.assert_allclose(fitted.category_scores, powers / powers.sum(), atol=1e-6)
+    assert [label for label, _ in fitted.attributes] == ["left"]
+
+
+def test_a_calibration_that_is_not_there_is_refused(tiny_run, tmp_path):
+    run = tmp_path / "old"
+    shutil.copytree(tiny_run, run)
+    description = json.loads((run / "config.json").read_text())
+    del description["calibration"]
+    (run / "config.json").write_text(json.dumps(description))
+    Predictor.from_run(run, device="cpu")
+    for options in ({"calibrated": True}, {"thresholds": "attribute"}):
+        with pytest.raises(VsamError, match="Fit one with vsam calibrate"):
+            Predictor.from_run(run, device="cpu", **options)
+    with pytest.raises(VsamError, match="Expected `thresholds` to be one of run, attribute"):
+        Predictor.from_run(run, device="cpu", thresholds="own")
 
 
 def test_a_device_that_is_not_there_is_refused(tiny_run):

@@ -11,8 +11,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vsam import run_folder
+from vsam.calibration import Calibration
 from vsam.modeling.build import ModelConfig, build_vsam
-from vsam.run_folder import Labels, load_checkpoint, save_description, save_tensors
+from vsam.run_folder import (
+    Labels,
+    load_checkpoint,
+    read_record,
+    save_calibration,
+    save_description,
+    save_tensors,
+)
 from vsam_datasets.preprocessing import Preprocessing
 from vsam_heatmaps.errors import VsamError
 
@@ -118,6 +126,8 @@ def test_another_format_version_is_refused(run, version):
         ("model", {"categories": 2.5}),
         ("model", {"categories": True}),
         ("model", {"categories": 0}),
+        ("model", {"categories": 100_001}),
+        ("model", {"attributes": 10**12}),
         ("model", {"image_size": "32"}),
         ("model", {"width": None}),
         ("model", {"width": 9.0}),
@@ -133,6 +143,7 @@ def test_another_format_version_is_refused(run, version):
         ("preprocessing", {"colour": "grey"}),
         ("preprocessing", {"interpolation": ["nearest"]}),
         ("preprocessing", {"image_size": 33}),
+        ("preprocessing", {"image_size": 2064}),
         ("preprocessing", {"pixel_max": 100}),
     ],
 )
@@ -155,6 +166,59 @@ def test_a_model_and_an_input_of_two_sizes_are_refused(run):
 def test_an_impossible_threshold_is_refused(run, threshold):
     change_json(run / "config.json", threshold=threshold)
     assert "threshold in" in refusal(run)
+
+
+def test_a_calibration_comes_back_and_the_rest_stays(run):
+    before = json.loads((run / "config.json").read_text())
+    assert load_checkpoint(run).calibration is None
+    change_json(run / "config.json", noted="by hand")
+    save_calibration(run, Calibration(1.5, (0.1, 0.0, 1.0)))
+    assert load_checkpoint(run).calibration == Calibration(1.5, (0.1, 0.0, 1.0))
+    after = json.loads((run / "config.json").read_text())
+    assert after.pop("calibration") == {"temperature": 1.5, "thresholds": [0.1, 0.0, 1.0]}
+    assert after == before | {"noted": "by hand"}
+    save_calibration(run, Calibration(2.0, (0.5, 0.5, 0.5)))
+    assert load_checkpoint(run).calibration == Calibration(2.0, (0.5, 0.5, 0.5))
+    assert not list(run.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        None,
+        [],
+        {},
+        {"temperature": 1.0},
+        {"temperature": "1", "thresholds": [0.5, 0.5, 0.5]},
+        {"temperature": 0.0, "thresholds": [0.5, 0.5, 0.5]},
+        {"temperature": float("nan"), "thresholds": [0.5, 0.5, 0.5]},
+        {"temperature": 1.0, "thresholds": [0.5, 0.5]},
+        {"temperature": 1.0, "thresholds": [0.5, 0.5, 2.0]},
+        {"temperature": 1.0, "thresholds": [0.5, 0.5, "0.5"]},
+        {"temperature": 1.0, "thresholds": 0.5},
+        {"temperature": 1.0, "thresholds": [0.5, 0.5, 0.5], "bias": 1},
+    ],
+)
+def test_a_calibration_that_does_not_fit_is_refused(run, calibration):
+    change_json(run / "config.json", calibration=calibration)
+    assert "calibration" in refusal(run)
+
+
+def test_a_description_of_endless_length_is_refused(run, monkeypatch):
+    monkeypatch.setattr(run_folder, "_MAX_JSON", 1000)
+    change_json(run / "config.json", filler="x" * 1000)
+    assert "to have at most 1000 bytes, but it has " in refusal(run)
+
+
+def test_a_record_is_what_the_run_wrote(run):
+    assert read_record(run).metadata == {"epoch": "1"}
+    assert read_record(run).lines == []
+    (run / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n')
+    assert read_record(run).lines == [{"epoch": 1}, {"epoch": 2}]
+    for content in (b"{", b"[]", b"\xff\xfe", b'{"a": 1}\n7'):
+        (run / "metrics.jsonl").write_bytes(content)
+        with pytest.raises(VsamError, match=r"metrics\.jsonl to hold a JSON object on each line"):
+            read_record(run)
 
 
 def test_a_training_that_is_no_object_is_refused(run):

@@ -31,9 +31,11 @@ from tiny import (
     write_tiny_data,
 )
 
+from vsam.calibration import fit_calibration
 from vsam.modeling.build import ModelConfig, build_vsam
 from vsam.predictor import Predictor
 from vsam.run_folder import load_checkpoint, save_tensors
+from vsam.scoring import score_photos
 from vsam.training import train
 from vsam_datasets.pairs import PairDataset
 from vsam_datasets.tables import read_labels
@@ -181,6 +183,31 @@ def test_a_fitted_threshold_is_saved_with_the_model(tiny_data, tmp_path):
         return 2 * hits / (2 * hits + wrong)
 
     assert f1(predictor.threshold) >= max(f1(step / 20) for step in range(2, 19)) - 1e-9
+
+
+def test_a_trained_run_is_calibrated_on_its_validation_split(tiny_run, tiny_data):
+    rows = read_labels(tiny_data / "labels.csv").split("val")
+    scored = score_photos(Predictor.from_run(tiny_run), rows, tiny_data / "photos")
+    wanted = fit_calibration(
+        scored.category_logits,
+        scored.attribute_scores,
+        scored.category,
+        scored.attributes,
+        threshold=0.5,
+    )
+    found = load_checkpoint(tiny_run).calibration
+    assert found.temperature == pytest.approx(wanted.temperature, rel=1e-3)
+    assert found.thresholds == pytest.approx(wanted.thresholds, abs=1e-4)
+
+
+def test_a_run_without_validation_is_not_calibrated(tiny_data, tmp_path):
+    rows = [row for row in read_labels(tiny_data / "labels.csv").rows if row.split == "train"]
+    table = write_table(
+        tmp_path / "labels.csv",
+        [(row.image, row.split, row.category, ";".join(row.attributes)) for row in rows],
+    )
+    train(train_config(tiny_data, tmp_path / "run", data=table, epochs=1))
+    assert load_checkpoint(tmp_path / "run").calibration is None
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path):

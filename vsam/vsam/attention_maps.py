@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vsam_heatmaps.errors import expected
+from vsam_heatmaps.errors import VsamError, expected
+from vsam_heatmaps.overlays import heat_overlay
 
 POINTING_TOLERANCE = 0.03
 """How far from a mask the pointing game lets a maximum lie, as a share of the longer side.
@@ -37,17 +38,54 @@ def merge_maps(maps: NDArray[np.float32], how: str = "max") -> NDArray[np.float3
     """Make one map out of those of several regions.
 
     Args:
-        maps: (R, S, S), R at least 1.
+        maps: (R, S, S).
         how: `max` or `mean`, pixel by pixel.
 
     Returns:
         (S, S).
+
+    Raises:
+        VsamError: If there is no map, because the model has no attention.
     """
     if how not in MERGES:
         raise expected("how", f"one of {', '.join(MERGES)}", repr(how))
-    if maps.ndim != 3 or len(maps) == 0:
-        raise expected("maps", "of the shape (R, S, S) with R at least 1", maps.shape)
+    if maps.ndim != 3:
+        raise expected("maps", "of the shape (R, S, S)", maps.shape)
+    if not len(maps):
+        raise VsamError(
+            "Expected the model to have an attention map, but it has none: it was built with "
+            "--attention none."
+        )
     return maps.max(axis=0) if how == "max" else maps.mean(axis=0)
+
+
+def shrink(photo: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Scale an (H, W, 3) photo down until its longer side has at most `side` pixels."""
+    import cv2
+
+    scale = side / max(photo.shape[:2])
+    if scale >= 1:
+        return photo
+    size = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale)))
+    return np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def attention_overlay(
+    photo: NDArray[np.uint8], attention: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """Lay the attention over a photo, stretched to its own range; several maps as their maximum.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        attention: (R, S, S) float32, over the squashed photo.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        VsamError: If there is no map.
+    """
+    return heat_overlay(photo, stretch(merge_maps(attention)))
 
 
 def distribution(

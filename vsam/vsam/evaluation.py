@@ -70,6 +70,56 @@ def compute_metrics(
     )
 
 
+def attribute_recall(scores: torch.Tensor, attributes: torch.Tensor, k: int) -> float:
+    """Compute DeepFashion's top-k recall of attributes (Liu et al., CVPR 2016), 0..1.
+
+    Each photo's attributes are ranked by score; of all true attributes of all photos this is the
+    share that lies among the first k of its photo. Equal scores keep the order of the labels. NaN
+    if no photo has any attribute.
+
+    Args:
+        scores: (N, A), probabilities.
+        attributes: (N, A), 0 or 1.
+        k: How many of each photo count.
+    """
+    first = scores.argsort(dim=1, descending=True, stable=True)[:, :k]  # (N, A) -> (N, k)
+    true = attributes > 0
+    # Nothing by nothing is NaN.
+    return float(true.gather(1, first).sum() / true.sum())
+
+
+@dataclass(frozen=True)
+class F1:
+    """F1 = 2 TP / (2 TP + FP + FN) of attributes, 0..1; NaN where nothing allows to say it.
+
+    Attributes:
+        micro: Counted over all decisions together.
+        macro: Mean over the attributes that at least one photo has.
+        each: (A,), of each attribute; NaN for those that no photo has.
+    """
+
+    micro: float
+    macro: float
+    each: torch.Tensor
+
+
+def attribute_f1(decided: torch.Tensor, attributes: torch.Tensor) -> F1:
+    """Compare decisions with labels.
+
+    Args:
+        decided: (N, A) bool.
+        attributes: (N, A), 0 or 1.
+    """
+    true = attributes > 0
+    hits = (decided & true).sum(dim=0).double()
+    both = decided.sum(dim=0) + true.sum(dim=0)  # 2 TP + FP + FN
+    present = true.any(dim=0)
+    each = torch.where(present, 2 * hits / both, float("nan"))
+    return F1(
+        micro=float(2 * hits.sum() / both.sum()), macro=float(each[present].mean()), each=each
+    )
+
+
 def best_threshold(scores: torch.Tensor, attributes: torch.Tensor) -> float:
     """Find the threshold with the highest F1 over all attributes together, to two decimals.
 

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from vsam_heatmaps.atomic import replacing, write_bytes
 from vsam_heatmaps.errors import VsamError, explain_os_error
-from vsam_heatmaps.overlays import heat_overlay
 
-from .attention_maps import stretch
-from .run_folder import Labels
+from .attention_maps import attention_overlay, shrink
+from .labels import Labels
 
 FORMATS = ("jsonl", "csv")
 ATTENTION_SUFFIX = ".attention.jpg"
@@ -98,13 +97,7 @@ def csv_writer(file: TextIO, labels: Labels, *, all_scores: bool) -> Writer:
 
 def shrink_for_overlay(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Scale an (H, W, 3) photo down to what an overlay needs."""
-    import cv2
-
-    scale = _OVERLAY_SIDE / max(photo.shape[:2])
-    if scale >= 1:
-        return photo
-    size = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale)))
-    return np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return shrink(photo, _OVERLAY_SIDE)
 
 
 def write_attention(
@@ -116,11 +109,14 @@ def write_attention(
         folder: For the pictures; sub-folders follow the id.
         image: The photo's id.
         photo: (H, W, 3) uint8 RGB.
-        attention: (S, S) float32; it is stretched to its own range.
+        attention: (R, S, S) float32; it is stretched to its own range.
+
+    Raises:
+        VsamError: If there is no map, or the picture can't be written.
     """
     import cv2
 
-    overlay = heat_overlay(photo, stretch(attention))
+    overlay = attention_overlay(photo, attention)
     done, data = cv2.imencode(".jpg", overlay[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
     assert done
     path = folder / f"{image}{ATTENTION_SUFFIX}"

@@ -1,14 +1,13 @@
-"""Predict: a run folder and photos to categories, attributes and attention. All callers use it."""
+"""Predict: a model and photos to categories, attributes and attention. All callers use it."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 import torch
@@ -18,104 +17,154 @@ from vsam_heatmaps.errors import UnreadablePhotoError, VsamError, expected
 from vsam_heatmaps.images import MAX_PIXELS, decode_photo, max_bytes
 from vsam_heatmaps.photos import Photo
 
-from .run_folder import Checkpoint, Labels, load_checkpoint
+from .calibration import Calibration
+from .photo_inputs import PhotoLike, is_one_photo, read, require_rgb
+from .predictions import Prediction, Tagged, weakly
+from .run_folder import Checkpoint, load_checkpoint
 
-TOP_CATEGORIES = 5
+__all__ = ["THRESHOLDS", "Prediction", "Predictor", "Tagged"]
+
+THRESHOLDS = ("run", "attribute")
+"""Where an attribute's threshold comes from: the run's one for all, or the calibration's own."""
+
 _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says about one photo.
-
-    Attributes:
-        category_scores: (K,) float32, probabilities that sum to 1.
-        attribute_scores: (A,) float32, one probability each.
-        attention: (S, S) float32, 0..1, over the squashed photo.
-    """
-
-    category_scores: NDArray[np.float32]
-    attribute_scores: NDArray[np.float32]
-    attention: NDArray[np.float32]
-
-    def describe(
-        self, labels: Labels, *, threshold: float, all_scores: bool = False
-    ) -> dict[str, Any]:
-        """Name the labels: `category`, `score`, `categories` and `attributes`.
-
-        Args:
-            labels: Names of the outputs.
-            threshold: Attributes above it are listed.
-            all_scores: List every category and attribute, not the best five and those above the
-                threshold.
-        """
-        categories = _ranked(labels.categories, self.category_scores)
-        attributes = _ranked(labels.attributes, self.attribute_scores)
-        if not all_scores:
-            categories = categories[:TOP_CATEGORIES]
-            attributes = [entry for entry in attributes if entry["score"] > threshold]
-        return {
-            "category": categories[0]["label"],
-            "score": categories[0]["score"],
-            "categories": categories,
-            "attributes": attributes,
-        }
-
-
-def _ranked(names: Sequence[str], scores: NDArray[np.float32]) -> list[dict[str, Any]]:
-    order = np.argsort(-scores, kind="stable")  # equal scores keep the order of the labels
-    return [{"label": names[i], "score": round(float(scores[i]), 6)} for i in order]
-
-
-@dataclass(frozen=True)
-class Tagged:
-    """One photo of a folder with its prediction, or with the reason why there is none.
-
-    Attributes:
-        photo: Which photo.
-        prediction: What the model says; None if the photo could not be read.
-        error: The reason then, else empty.
-        extra: What the caller's `also` made of the decoded photo.
-    """
-
-    photo: Photo
-    prediction: Prediction | None
-    error: str = ""
-    extra: Any = None
+_Item = TypeVar("_Item")
+_Loaded = TypeVar("_Loaded")
 
 
 class Predictor:
-    """A trained model, ready for photos.
+    """A trained model, ready for photos; `Predictor.from_pretrained` loads one.
 
     Args:
         checkpoint: See `load_checkpoint`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         precision: `fp32`, or `bf16` or `fp16` autocast.
+        calibrated: Divide the category logits by the calibration's temperature, so that scores say
+            how often the model is right.
+        thresholds: `run`: attributes above the run's threshold are predicted; `attribute`: those
+            above their own one of the calibration.
+
+    Attributes:
+        labels: Names of the outputs.
+        preprocessing: How a photo becomes the network's input.
+        threshold: The run's threshold.
+        thresholds: (A,) float32, what predictions go by.
 
     Raises:
-        VsamError: If the device isn't there.
+        VsamError: If the device isn't there, or the model holds no calibration and needs one.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, device: str = "auto", precision: str = "fp32"
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+        calibrated: bool = False,
+        thresholds: str = "run",
     ) -> None:
         if precision not in _AUTOCAST:
             raise expected("precision", f"one of {', '.join(_AUTOCAST)}", precision)
+        if thresholds not in THRESHOLDS:
+            raise expected("thresholds", f"one of {', '.join(THRESHOLDS)}", thresholds)
         self.device = _find_device(device)
         self.labels = checkpoint.labels
         self.threshold = checkpoint.threshold
         self.preprocessing = checkpoint.preprocessing
+        self.thresholds = np.full(len(self.labels.attributes), self.threshold, np.float32)
+        if thresholds == "attribute":
+            self.thresholds = np.array(_calibration_of(checkpoint).thresholds, np.float32)
+        self.thresholds.setflags(write=False)  # all predictions share it
+        self._temperature = _calibration_of(checkpoint).temperature if calibrated else 1.0
         self._dtype = _AUTOCAST[precision]
         # Channels last is the faster layout for convolutions on CPUs and GPUs alike.
         model = checkpoint.model.eval().to(self.device)
         self._model = model.to(memory_format=torch.channels_last)
 
     @classmethod
-    def from_run(
-        cls, run: str | Path, *, device: str = "auto", precision: str = "fp32"
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+        calibrated: bool = False,
+        thresholds: str = "run",
+        revision: str | None = None,
     ) -> Predictor:
-        """Load a run folder; see `load_checkpoint` for what can go wrong."""
-        return cls(load_checkpoint(Path(run)), device=device, precision=precision)
+        """Load a run folder, or a model of the Hugging Face hub.
+
+        Args:
+            model: A run folder, or else the hub's `user/name`. A folder that is there always wins.
+            device: See `Predictor`.
+            precision: See `Predictor`.
+            calibrated: See `Predictor`.
+            thresholds: See `Predictor`.
+            revision: Branch, tag or commit on the hub; by default the newest.
+
+        Raises:
+            VsamError: If there is no such model, it can't be downloaded, or it is damaged; see
+                `find_run` and `load_checkpoint`.
+        """
+        from .hub import find_run
+
+        return cls(
+            load_checkpoint(find_run(model, revision=revision)),
+            device=device,
+            precision=precision,
+            calibrated=calibrated,
+            thresholds=thresholds,
+        )
+
+    @classmethod
+    def from_run(cls, run: str | Path, **options: Any) -> Predictor:
+        """Load a run folder, as `from_pretrained` does, but never ask the hub."""
+        return cls(load_checkpoint(Path(run)), **options)
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a string is an iterable of strings, too
+        self, photos: PhotoLike, *, batch_size: int = ..., workers: int = ...
+    ) -> Prediction: ...
+    @overload
+    def __call__(
+        self, photos: Iterable[PhotoLike], *, batch_size: int = ..., workers: int = ...
+    ) -> list[Prediction]: ...
+    def __call__(
+        self,
+        photos: PhotoLike | Iterable[PhotoLike],
+        *,
+        batch_size: int = 32,
+        workers: int = 4,
+    ) -> Prediction | list[Prediction]:
+        """Tag a photo, or several.
+
+        Args:
+            photos: An (H, W, 3) uint8 RGB array, a Pillow image, a path, or an iterable of them,
+                also mixed. Of an iterable, some two batches are held at a time.
+            batch_size: Photos in one forward pass.
+            workers: Threads that read and decode the next photos while the model works.
+
+        Returns:
+            A prediction for one photo; a list of them, in order, for a list.
+
+        Raises:
+            UnreadablePhotoError: If a file can't be read; it is named. `predict_files` goes on.
+            VsamError: If it is no photo, or an array of another shape or type.
+        """
+        if is_one_photo(photos):
+            pixels = self.preprocessing.resize(read(photos))
+            return self._predict([pixels], [photos])[0]
+        several = cast("Iterable[PhotoLike]", photos)
+
+        def load(photo: PhotoLike) -> torch.Tensor:
+            return self.preprocessing.resize(read(photo))
+
+        predictions: list[Prediction] = []
+        for batch in _batches(several, load, batch_size=batch_size, workers=workers):
+            sources = [weakly(photo) for photo, _ in batch]
+            predictions += self._predict([pixels for _, pixels in batch], sources)
+        return predictions
 
     def predict(self, photos: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
         """Tag photos in one batch.
@@ -123,11 +172,16 @@ class Predictor:
         Args:
             photos: (H, W, 3) uint8 RGB each, of any size.
         """
-        return self.predict_prepared([self.preprocessing.resize(photo) for photo in photos])
+        return self.predict_prepared(
+            [self.preprocessing.resize(require_rgb(photo)) for photo in photos]
+        )
 
-    @torch.inference_mode()
     def predict_prepared(self, pixels: Sequence[torch.Tensor]) -> list[Prediction]:
         """Tag photos that `preprocessing.resize` made, (3, S, S) uint8 each, in one batch."""
+        return self._predict(pixels, [None] * len(pixels))
+
+    @torch.inference_mode()
+    def _predict(self, pixels: Sequence[torch.Tensor], sources: Sequence[Any]) -> list[Prediction]:
         if not pixels:
             return []
         batch = self.preprocessing.normalize(torch.stack(list(pixels)).to(self.device))
@@ -136,10 +190,23 @@ class Predictor:
             autocast = torch.autocast(self.device.type, self._dtype)
         with autocast:
             output = self._model(batch.contiguous(memory_format=torch.channels_last))
-        categories = output.category_logits.float().softmax(dim=1).cpu().numpy()
+        logits = output.category_logits.float() / self._temperature
+        categories = logits.softmax(dim=1).cpu().numpy()
         attributes = output.attribute_logits.float().sigmoid().cpu().numpy()
-        attention = output.attention.float()[:, 0].cpu().numpy()  # (B, 1, S, S) -> (B, S, S)
-        return [Prediction(*row) for row in zip(categories, attributes, attention, strict=True)]
+        attention = output.attention.float().cpu().numpy()
+        return [
+            Prediction(
+                category_scores=category,
+                attribute_scores=attribute,
+                attention=maps,
+                labels=self.labels,
+                thresholds=self.thresholds,
+                source=source,
+            )
+            for category, attribute, maps, source in zip(
+                categories, attributes, attention, sources, strict=True
+            )
+        ]
 
     def predict_files(
         self,
@@ -159,8 +226,6 @@ class Predictor:
             max_pixels: Photos with more pixels count as unreadable.
             also: Called with each decoded photo, in a thread; its result is `Tagged.extra`.
         """
-        if batch_size < 1:
-            raise expected("batch_size", "at least 1", batch_size)
 
         def load(photo: Photo) -> tuple[torch.Tensor | None, str, Any]:
             try:
@@ -171,28 +236,58 @@ class Predictor:
                 return None, str(error), None
             return self.preprocessing.resize(image), "", also(image) if also else None
 
-        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-            waiting: deque[tuple[Photo, Future[Any]]] = deque()
-            source = iter(photos)
-            try:
-                while True:
-                    # Two batches in flight: one decodes while the other is in the model.
-                    while len(waiting) < 2 * batch_size and (photo := next(source, None)):
-                        waiting.append((photo, pool.submit(load, photo)))
-                    if not waiting:
-                        return
-                    taken = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
-                    yield from self._tag([(photo, *future.result()) for photo, future in taken])
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        with contextlib.closing(
+            _batches(photos, load, batch_size=batch_size, workers=workers)
+        ) as batches:
+            for batch in batches:
+                readable = [
+                    (photo, pixels) for photo, (pixels, _, _) in batch if pixels is not None
+                ]
+                predictions = iter(
+                    self._predict(
+                        [pixels for _, pixels in readable],
+                        # A photo inside another file has no path of its own to draw on.
+                        [photo.path if type(photo) is Photo else None for photo, _ in readable],
+                    )
+                )
+                for photo, (pixels, error, extra) in batch:
+                    prediction = None if pixels is None else next(predictions)
+                    yield Tagged(photo, prediction, error, extra)
 
-    def _tag(self, loaded: list[tuple[Photo, torch.Tensor | None, str, Any]]) -> Iterator[Tagged]:
-        predictions = iter(
-            self.predict_prepared([pixels for _, pixels, _, _ in loaded if pixels is not None])
+
+def _batches(
+    items: Iterable[_Item], load: Callable[[_Item], _Loaded], *, batch_size: int, workers: int
+) -> Generator[list[tuple[_Item, _Loaded]], None, None]:
+    """Load items in threads, in order, and give them in batches; what `load` raises comes out."""
+    if batch_size < 1:
+        raise expected("batch_size", "at least 1", batch_size)
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        waiting: deque[tuple[_Item, Future[_Loaded]]] = deque()
+        source = iter(items)
+        try:
+            while True:
+                # Two batches in flight: one decodes while the other is in the model.
+                while len(waiting) < 2 * batch_size:
+                    try:
+                        item = next(source)
+                    except StopIteration:
+                        break
+                    waiting.append((item, pool.submit(load, item)))
+                if not waiting:
+                    return
+                taken = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
+                yield [(item, future.result()) for item, future in taken]
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _calibration_of(checkpoint: Checkpoint) -> Calibration:
+    if checkpoint.calibration is None:
+        raise VsamError(
+            "Expected the model to be calibrated, but its config.json holds no calibration. Fit "
+            "one with vsam calibrate, or leave the calibration out."
         )
-        for photo, pixels, error, extra in loaded:
-            prediction = None if pixels is None else next(predictions)
-            yield Tagged(photo, prediction, error, extra)
+    return checkpoint.calibration
 
 
 def _find_device(name: str) -> torch.device:

@@ -21,23 +21,20 @@ from vsam_datasets.preprocessing import Preprocessing
 from vsam_heatmaps.atomic import replacing, write_text
 from vsam_heatmaps.errors import VsamError, expected, explain_os_error
 
+from .calibration import Calibration
+from .labels import Labels
 from .misfits import describe_misfits
 from .modeling.build import ModelConfig, build_vsam
 from .modeling.vsam import VSAM
 
 FORMAT_VERSION = 1
+_MAX_JSON = 1 << 26
 WEIGHTS, CONFIG, LABELS = "model.safetensors", "config.json", "labels.json"
 METRICS, LAST = "metrics.jsonl", "last.safetensors"
+CALIBRATION = "calibration"
+"""The section of `config.json` that only a calibrated run has."""
 IMPORTED_FROM = "imported_from"
 """In the place of the training's options: the file that an imported model came from."""
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Names of the model's outputs, in order."""
-
-    categories: tuple[str, ...]
-    attributes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +46,14 @@ class Description:
         preprocessing: What its input must look like.
         threshold: Attributes with a probability above it are predicted.
         training: The training's configuration, or where the weights came from; for the record.
+        calibration: What the validation split says about the scores, if it was asked.
     """
 
     config: ModelConfig
     preprocessing: Preprocessing
     threshold: float
     training: dict[str, Any]
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +102,7 @@ def save_description(
     labels: Labels,
     threshold: float,
     training: dict[str, Any],
+    calibration: Calibration | None = None,
 ) -> None:
     """Write `config.json` and `labels.json`."""
     description = {
@@ -112,7 +112,20 @@ def save_description(
         "threshold": threshold,
         "training": training,
     }
+    if calibration is not None:
+        description[CALIBRATION] = asdict(calibration)
     write_text(run / LABELS, json.dumps(asdict(labels), indent=2, ensure_ascii=False) + "\n")
+    write_text(run / CONFIG, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+
+
+def save_calibration(run: Path, calibration: Calibration) -> None:
+    """Put a calibration into a run's `config.json`; the rest stays as it is.
+
+    Raises:
+        VsamError: As `read_description`, or if the file can't be written.
+    """
+    read_description(run)
+    description = _read_json(run / CONFIG) | {CALIBRATION: asdict(calibration)}
     write_text(run / CONFIG, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -131,15 +144,26 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     Raises:
         VsamError: If it is missing, damaged or no such file.
     """
+    with _opened_tensors(path) as file:
+        # safe_open is no mapping: it has keys(), but can't be iterated.
+        tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+        return tensors, file.metadata() or {}
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
+    with _opened_tensors(path) as file:
+        return file.metadata() or {}
+
+
+@contextlib.contextmanager
+def _opened_tensors(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise VsamError(f"Expected {path} to be there, but it is not. Is the run complete?")
     try:
         with safe_open(path, framework="pt") as file:
-            # safe_open is no mapping: it has keys(), but can't be iterated.
-            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
-            return tensors, file.metadata() or {}
+            yield file
     except SafetensorError as error:
         raise VsamError(f"Expected {path} to be a safetensors file, but {error}.") from error
     except OSError as error:
@@ -165,6 +189,46 @@ def load_checkpoint(run: Path) -> Checkpoint:
     model = build_vsam(config)
     load_weights(model, state, run / WEIGHTS)
     return Checkpoint(model=model.eval(), labels=labels, **vars(description))
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run recorded about its weights.
+
+    Attributes:
+        metadata: Of the weights' file; `epoch` is the one, from 1, that they are of.
+        metrics: The text of `metrics.jsonl`, or "" without one.
+    """
+
+    metadata: dict[str, str]
+    metrics: str
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines of metrics, in the order of the epochs."""
+        return [json.loads(line) for line in self.metrics.splitlines()]
+
+
+def read_record(run: Path) -> Record:
+    """Read what a run recorded about its weights.
+
+    Raises:
+        VsamError: If a file is damaged, or the weights are missing.
+    """
+    path = run / METRICS
+    try:
+        record = Record(
+            _read_metadata(run / WEIGHTS),
+            path.read_text(encoding="utf-8") if path.is_file() else "",
+        )
+        good = all(isinstance(line, dict) for line in record.lines)
+    except (ValueError, RecursionError):  # no UTF-8, no JSON
+        good = False
+    except OSError as error:
+        raise explain_os_error(error, f"read {path}") from error
+    if not good:
+        raise VsamError(f"Expected {path} to hold a JSON object on each line, but it does not.")
+    return record
 
 
 def load_weights(model: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
@@ -209,8 +273,20 @@ def read_description(run: Path) -> Description:
         raise expected(f"threshold in {path}", "from 0 to 1", repr(threshold))
     if not isinstance(training, dict):
         raise expected(f"training in {path}", "a JSON object", repr(training))
+    calibration = None
+    if CALIBRATION in values:
+        calibration = _rebuild(Calibration, path, CALIBRATION, values)
+        if len(calibration.thresholds) != config.attributes:
+            raise VsamError(
+                f"Expected calibration.thresholds in {path} to be {config.attributes}, one for "
+                f"each attribute, but there are {len(calibration.thresholds)}."
+            )
     return Description(
-        config=config, preprocessing=preprocessing, threshold=float(threshold), training=training
+        config=config,
+        preprocessing=preprocessing,
+        threshold=float(threshold),
+        training=training,
+        calibration=calibration,
     )
 
 
@@ -242,6 +318,8 @@ def _rebuild(kind: type[_Section], path: Path, section: str, values: dict[str, A
 def _is_of(kind: Any, value: Any) -> bool:
     if typing.get_origin(kind) is tuple:
         kinds = typing.get_args(kind)
+        if kinds[-1] is Ellipsis:
+            return isinstance(value, list) and all(_is_of(kinds[0], one) for one in value)
         return (
             isinstance(value, list) and len(value) == len(kinds) and all(map(_is_of, kinds, value))
         )
@@ -267,6 +345,11 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"Expected {path.parent} to be a run folder of vsam-train, but it has no {path.name}."
         )
     try:
+        size = path.stat().st_size
+        if size > _MAX_JSON:  # it may come from anywhere
+            raise VsamError(
+                f"Expected {path} to have at most {_MAX_JSON} bytes, but it has {size}."
+            )
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
         raise VsamError(f"Could not read {path}: {error}.") from error

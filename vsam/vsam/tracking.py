@@ -15,9 +15,8 @@ import torch
 from vsam_datasets.pairs import PairDataset
 from vsam_datasets.preprocessing import Preprocessing
 from vsam_heatmaps.atomic import write_text
-from vsam_heatmaps.overlays import heat_overlay
 
-from .attention_maps import stretch
+from .attention_maps import attention_overlay
 from .modeling.vsam import VSAM
 from .run_folder import METRICS
 
@@ -88,7 +87,7 @@ class Tracker:
             return
         photos = preprocessing.denormalize(images).permute(0, 2, 3, 1).numpy()
         tiles = [
-            np.hstack([photo, heat_overlay(photo, stretch(heat[0]))])
+            np.hstack([photo, attention_overlay(photo, heat)])
             for photo, heat in zip(photos, attention, strict=True)
         ]
         self._writer.add_images("attention", np.stack(tiles), epoch, dataformats="NHWC")

@@ -20,6 +20,7 @@ from vsam_heatmaps.progress import track
 
 from . import run_folder, schedules
 from .batches import checked, ids_of
+from .calibration import Calibration, fit_calibration
 from .config import TrainConfig
 from .evaluation import Metrics, best_threshold, compute_metrics
 from .losses import LossTerms, VsamLoss, inverse_frequency_weights
@@ -129,7 +130,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
         for split, dataset in datasets.items()
     }
 
-    def describe(threshold: float) -> None:
+    def describe(threshold: float, calibration: Calibration | None = None) -> None:
         if accelerator.is_main_process:
             run_folder.save_description(
                 config.out,
@@ -138,6 +139,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
                 labels=labels,
                 threshold=threshold,
                 training=config.to_json(),
+                calibration=calibration,
             )
 
     describe(config.threshold)
@@ -184,9 +186,12 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
             accelerator.wait_for_everyone()
         checkpoint = run_folder.load_checkpoint(config.out)
         model.load_state_dict(checkpoint.model.state_dict())
-        if config.fit_threshold and "val" in datasets:
-            _, scores, _, wanted = _scores_and_labels(accelerator, network, loaders["val"])
-            describe(best_threshold(scores, wanted))
+        if "val" in datasets:
+            validated = _scores_and_labels(accelerator, network, loaders["val"])
+            threshold = config.threshold
+            if config.fit_threshold:
+                threshold = best_threshold(validated[1], validated[3])
+            describe(threshold, fit_calibration(*validated, threshold=threshold))
         test = evaluate(accelerator, network, loaders["test"]) if "test" in datasets else None
         if test is not None and accelerator.is_main_process:
             tracker.epoch(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vsam.attention_maps import merge_maps
 from vsam.config import TrainConfig
 from vsam.evaluation import Metrics
 from vsam.predictor import Prediction, Predictor
@@ -189,7 +190,7 @@ def _body_focus(
     for row in rows:
         if shards.status(row.image) is not Status.OK:
             continue
-        attention = predictions[row.image].attention
+        attention = merge_maps(predictions[row.image].attention)
         heat = shards[row.image].region(region_of(row.category))
         small = cv2.resize(heat, attention.shape[::-1], interpolation=cv2.INTER_AREA)
         on_body = np.asarray(small) > _ON_BODY * 255

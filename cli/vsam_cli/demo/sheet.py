@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from vsam.attention_maps import stretch
+from vsam.attention_maps import attention_overlay
 from vsam_heatmaps.overlays import draw_skeleton, fit_tile, heat_overlay
 
 from .pipeline import Example, Model
@@ -53,7 +53,7 @@ def tiles(example: Example, models: Sequence[Model]) -> list[Picture]:
         draw_skeleton(photo, example.record.keypoints),
         heat_overlay(photo, example.heatmap),
         *(
-            heat_overlay(photo, stretch(model.predictions[example.row.image].attention))
+            attention_overlay(photo, model.predictions[example.row.image].attention)
             for model in models
         ),
     ]

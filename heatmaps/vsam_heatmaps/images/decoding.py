@@ -115,6 +115,28 @@ def decode_photo(
     return decode(data, max_pixels=max_pixels, least_side=least_side).image
 
 
+def from_pillow(image: Any, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Turn a Pillow image into upright 8-bit RGB, (H, W, 3) uint8, as `decode` does with a file.
+
+    Raises:
+        UnreadablePhotoError: If it has no or too many pixels, or its file is damaged.
+    """
+    from PIL import ImageOps
+
+    width, height = image.size
+    if not 0 < width * height <= max_pixels:
+        raise UnreadablePhotoError(
+            f"it has {width} x {height} pixels, not 1 to the limit of {max_pixels}"
+        )
+    try:
+        upright = ImageOps.exif_transpose(image)
+        rgb = np.empty((upright.height, upright.width, 3), np.uint8)
+        rgb[:] = _over_white(upright)
+    except (OSError, ValueError, SyntaxError) as error:  # the file is read only now
+        raise UnreadablePhotoError(_DAMAGED) from error
+    return rgb
+
+
 @dataclass(frozen=True)
 class Decoded:
     """A decoded photo.

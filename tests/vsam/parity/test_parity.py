@@ -79,6 +79,8 @@ def predict(reference, photos) -> Callable[[Checkpoint], list[Prediction]]:
 
 def difference(predictions: list[Prediction], reference, name: str) -> float:
     found = np.stack([getattr(prediction, FIELDS[name]) for prediction in predictions])
+    if name == "attention":
+        found = found[:, 0]  # its one map: (N, 1, S, S) -> (N, S, S)
     assert found.shape == reference[name].shape
     return float(np.abs(found - reference[name]).max())
 

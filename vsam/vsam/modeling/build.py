@@ -19,6 +19,7 @@ from .plan import vgg16_plan
 from .vsam import VSAM, Head
 
 ATTENTIONS = ("single", "none")
+_MAX_OUTPUTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ class ModelConfig:
         if self.backbone == VGG_BN:
             object.__setattr__(self, "backbone", VGG)
             object.__setattr__(self, "batch_norm", True)
-        if self.categories < 1:
-            raise expected("categories", "at least 1", self.categories)
-        if self.attributes < 1:
-            raise expected("attributes", "at least 1", self.attributes)
+        # Descriptions may come from anywhere: the bound keeps a bad one from taking all memory.
+        for name, count in {"categories": self.categories, "attributes": self.attributes}.items():
+            if not 1 <= count <= _MAX_OUTPUTS:
+                raise expected(name, f"from 1 to {_MAX_OUTPUTS}", count)
         if not 0 <= self.dropout < 1:
             raise expected("dropout", "from 0 to below 1", self.dropout)
         if self.image_size < 1:
