@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vsam_heatmaps import interrupts
 from vsam_heatmaps.errors import VsamError
 
 EXIT_ERROR = 1
@@ -89,23 +90,32 @@ def run_app(app: typer.Typer, name: str) -> None:
 
 
 def _end_in_order() -> None:
-    """Make SIGTERM and SIGHUP end the command as Ctrl-C does: what is finished is kept."""
+    """Make SIGTERM and SIGHUP end the command as Ctrl-C does: what is finished is kept.
+
+    Each is noted, so that work can tell that it was lost.
+    """
 
     def terminate(number: int, frame: object) -> None:
-        raise _Terminated(number)
+        raise interrupts.noted(_Terminated(number))
+
+    def interrupt(number: int, frame: object) -> None:
+        raise interrupts.noted(KeyboardInterrupt())
 
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         # Whoever runs us with `nohup` wants it to be ignored.
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, terminate)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def _keep_interrupts() -> None:
     """Make Ctrl-C, and what `_end_in_order` does, end the command where Python would drop it.
 
     What is raised in a finalizer or in a weak reference's callback is printed and forgotten. torch
-    runs many of them while it trains, and a Ctrl-C was seen to be lost in one.
+    runs many of them while it trains, and a Ctrl-C was seen to be lost in one. Where it is not even
+    printed, `interrupts.raise_lost` ends a training at its next step.
     """
     otherwise, main = sys.unraisablehook, threading.get_ident()
 

@@ -398,3 +398,47 @@ def test_ctrl_c_is_kept_where_python_would_drop_it():
     assert ended.returncode == 130, ended.stderr
     assert ended.stdout == "still here\n"
     assert ended.stderr == "Interrupted; what was finished is kept.\n"
+
+
+LOSES_IT = """
+import signal, sys
+from pathlib import Path
+from vsam_cli import train
+from vsam_datasets.pairs import PairDataset
+
+whole, seen = PairDataset.__getitem__, []
+
+def lose(dataset, index):
+    seen.append(index)
+    if len(seen) == 20:  # in the second epoch
+        try:
+            signal.raise_signal(signal.{name})
+        except BaseException:  # as C code does that clears errors
+            print("lost", flush=True)
+    return whole(dataset, index)
+
+PairDataset.__getitem__ = lose
+sys.argv = ["vsam-train", *{arguments!r}]
+train.run()
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interrupt_that_was_lost_ends_the_training_at_its_next_step(
+    tiny_data, tmp_path, name, code
+):
+    arguments = train_arguments(tiny_data, tmp_path / "run", "--epochs", 50)
+    ended = subprocess.run(
+        [sys.executable, "-c", LOSES_IT.format(name=name, arguments=arguments)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ended.returncode == code, ended.stderr
+    assert ended.stdout == "lost\n"
+    assert ended.stderr.splitlines()[-1].endswith("what was finished is kept.")
+    assert "Traceback" not in ended.stderr
+    told = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len(told) == 1

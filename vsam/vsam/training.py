@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from vsam_datasets.pairs import Pair, PairDataset, collate
 from vsam_datasets.tables import SPLITS, count_labels, read_labels
+from vsam_heatmaps import interrupts
 from vsam_heatmaps.errors import VsamError
 from vsam_heatmaps.progress import track
 
@@ -221,6 +222,7 @@ def _train_epoch(
     shown = progress and accelerator.is_main_process
     with track(len(loader.dataset), f"epoch {epoch + 1}/{config.epochs}", shown=shown) as bar:
         for step, batch in enumerate(checked(loader)):
+            interrupts.raise_lost()
             for group in optimizer.param_groups:
                 group["lr"] = schedules.learning_rate(config, steps, epoch, step)
             output = network(batch["image"].contiguous(memory_format=torch.channels_last))
