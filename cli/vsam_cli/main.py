@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from .common import EXIT_CODES, Version, make_app, run_app
+from .export import export
 from .import_keras import import_keras
 
 app = make_app(f"Fashion tagging with pose-supervised attention. {EXIT_CODES}")
 data_app = make_app("Make data sets.")
 app.add_typer(data_app, name="data")
 app.command("import-keras")(import_keras)
+app.command(epilog=EXIT_CODES)(export)
 
 
 @app.callback()

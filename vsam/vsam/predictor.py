@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,14 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vsam_heatmaps.errors import UnreadablePhotoError, VsamError, expected
+from vsam_heatmaps.errors import UnreadablePhotoError, expected
 from vsam_heatmaps.images import MAX_PIXELS, decode_photo, max_bytes
 from vsam_heatmaps.photos import Photo
 
-from .run_folder import Checkpoint, Labels, load_checkpoint
+from .networks import Network, load_network
+from .run_folder import Description, Labels, read_run
 
 TOP_CATEGORIES = 5
-_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -88,34 +87,34 @@ class Predictor:
     """A trained model, ready for photos.
 
     Args:
-        checkpoint: See `load_checkpoint`.
-        device: `auto`, `cpu`, `cuda` or `mps`.
-        precision: `fp32`, or `bf16` or `fp16` autocast.
-
-    Raises:
-        VsamError: If the device isn't there.
+        network: What runs the model.
+        description: Its preprocessing and threshold.
+        labels: Names of its outputs.
     """
 
-    def __init__(
-        self, checkpoint: Checkpoint, *, device: str = "auto", precision: str = "fp32"
-    ) -> None:
-        if precision not in _AUTOCAST:
-            raise expected("precision", f"one of {', '.join(_AUTOCAST)}", precision)
-        self.device = _find_device(device)
-        self.labels = checkpoint.labels
-        self.threshold = checkpoint.threshold
-        self.preprocessing = checkpoint.preprocessing
-        self._dtype = _AUTOCAST[precision]
-        # Channels last is the faster layout for convolutions on CPUs and GPUs alike.
-        model = checkpoint.model.eval().to(self.device)
-        self._model = model.to(memory_format=torch.channels_last)
+    def __init__(self, network: Network, *, description: Description, labels: Labels) -> None:
+        self.network = network
+        self.labels = labels
+        self.threshold = description.threshold
+        self.preprocessing = description.preprocessing
 
     @classmethod
     def from_run(
         cls, run: str | Path, *, device: str = "auto", precision: str = "fp32"
     ) -> Predictor:
-        """Load a run folder; see `load_checkpoint` for what can go wrong."""
-        return cls(load_checkpoint(Path(run)), device=device, precision=precision)
+        """Load a run folder or an export.
+
+        Args:
+            run: The folder.
+            device: `auto`, `cpu`, `cuda` or `mps`; an export runs on the CPU.
+            precision: `fp32`, `bf16` or `fp16`; see `load_network`.
+
+        Raises:
+            VsamError: As `read_run` and `load_network`.
+        """
+        network = load_network(Path(run), device=device, precision=precision)
+        description, labels = read_run(Path(run))
+        return cls(network, description=description, labels=labels)
 
     def predict(self, photos: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
         """Tag photos in one batch.
@@ -130,15 +129,12 @@ class Predictor:
         """Tag photos that `preprocessing.resize` made, (3, S, S) uint8 each, in one batch."""
         if not pixels:
             return []
-        batch = self.preprocessing.normalize(torch.stack(list(pixels)).to(self.device))
-        autocast: Any = contextlib.nullcontext()
-        if self._dtype is not None:
-            autocast = torch.autocast(self.device.type, self._dtype)
-        with autocast:
-            output = self._model(batch.contiguous(memory_format=torch.channels_last))
-        categories = output.category_logits.float().softmax(dim=1).cpu().numpy()
-        attributes = output.attribute_logits.float().sigmoid().cpu().numpy()
-        attention = output.attention.float()[:, 0].cpu().numpy()  # (B, 1, S, S) -> (B, S, S)
+        output = self.network(
+            self.preprocessing.normalize(torch.stack(list(pixels)).to(self.network.device))
+        )
+        categories = output.category_logits.softmax(dim=1).cpu().numpy()
+        attributes = output.attribute_logits.sigmoid().cpu().numpy()
+        attention = output.attention[:, 0].cpu().numpy()  # (B, 1, S, S) -> (B, S, S)
         return [Prediction(*row) for row in zip(categories, attributes, attention, strict=True)]
 
     def predict_files(
@@ -193,18 +189,3 @@ class Predictor:
         for photo, pixels, error, extra in loaded:
             prediction = None if pixels is None else next(predictions)
             yield Tagged(photo, prediction, error, extra)
-
-
-def _find_device(name: str) -> torch.device:
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        name = next(kind for kind, there in available.items() if there)
-    if name not in available:
-        raise expected("device", f"one of auto, {', '.join(available)}", name)
-    if not available[name]:
-        raise VsamError(f"Expected `--device` to be there, but this machine has no {name}.")
-    return torch.device(name)

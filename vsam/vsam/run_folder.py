@@ -48,12 +48,14 @@ class Description:
         preprocessing: What its input must look like.
         threshold: Attributes with a probability above it are predicted.
         training: The training's configuration, or where the weights came from; for the record.
+        export: How the network was exported, see `vsam.export.folder`; None of a run.
     """
 
     config: ModelConfig
     preprocessing: Preprocessing
     threshold: float
     training: dict[str, Any]
+    export: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +152,26 @@ def load_checkpoint(run: Path) -> Checkpoint:
 
     Raises:
         VsamError: If a file is missing or damaged, the format is another version, or the weights
-            do not fit the configuration or hold NaN. The file and the tensor are named.
+            do not fit the configuration or hold NaN. The file and the tensor are named. Also if
+            it is an export, which holds no weights.
+    """
+    description, labels = read_run(run)
+    if description.export is not None:
+        raise VsamError(
+            f"Expected {run} to be a run, but it is an export: it can be predicted with, but not "
+            "trained or exported again. Name the run that it was made from."
+        )
+    state, _ = load_tensors(run / WEIGHTS)
+    model = build_vsam(description.config)
+    load_weights(model, state, run / WEIGHTS)
+    return Checkpoint(model=model.eval(), labels=labels, **vars(description))
+
+
+def read_run(run: Path) -> tuple[Description, Labels]:
+    """Read all but the weights of a run folder or an export.
+
+    Raises:
+        VsamError: As `read_description`, or if there are not as many labels as outputs.
     """
     description, labels = read_description(run), _read_labels(run)
     config = description.config
@@ -160,10 +181,7 @@ def load_checkpoint(run: Path) -> Checkpoint:
             f"{config.attributes} attributes, but it names {len(labels.categories)} and "
             f"{len(labels.attributes)}."
         )
-    state, _ = load_tensors(run / WEIGHTS)
-    model = build_vsam(config)
-    load_weights(model, state, run / WEIGHTS)
-    return Checkpoint(model=model.eval(), labels=labels, **vars(description))
+    return description, labels
 
 
 def load_weights(model: VSAM, state: dict[str, torch.Tensor], path: Path) -> None:
@@ -208,8 +226,15 @@ def read_description(run: Path) -> Description:
         raise expected(f"threshold in {path}", "from 0 to 1", repr(threshold))
     if not isinstance(training, dict):
         raise expected(f"training in {path}", "a JSON object", repr(training))
+    export = values.get("export")
+    if not isinstance(export, dict | None):
+        raise expected(f"export in {path}", "a JSON object", repr(export))
     return Description(
-        config=config, preprocessing=preprocessing, threshold=float(threshold), training=training
+        config=config,
+        preprocessing=preprocessing,
+        threshold=float(threshold),
+        training=training,
+        export=export,
     )
 
 
