@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +171,6 @@ def _openvino() -> Any:
     return openvino
 
 
-@cache
 def _core() -> Any:
     _openvino()  # tells in one line if it can't be imported
     return openvino_core()

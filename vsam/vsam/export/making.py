@@ -80,9 +80,7 @@ def export_run(
     checkpoint = run_folder.load_checkpoint(run)
     photos = CalibrationPhotos([], [])
     if calibrate is not None:
-        photos = read_calibration_photos(
-            calibrate, checkpoint.preprocessing, count=calibrate_count
-        )
+        photos = read_calibration_photos(calibrate, checkpoint.preprocessing, count=calibrate_count)
     with _quiet(), run_folder.new_run(out) as folder:
         program = trace(checkpoint.model, checkpoint.config.image_size)
         packages = _write(program, folder, format, precision, photos, checkpoint.preprocessing)

@@ -27,6 +27,7 @@ def write_onnx(program: Program, folder: Path) -> None:
         VsamError: If it is too large for one file.
     """
     import onnx
+    import onnxscript  # noqa: F401  # torch needs it, and says so in a way of its own
 
     made = torch.onnx.export(
         program.program,

@@ -169,7 +169,7 @@ class OpenVinoNetwork:
             for start in range(0, count, size):
                 part = pixels[start : start + size]
                 if len(part) < size:  # (n, 3, S, S) -> (size, 3, S, S); the rest is not kept
-                    part = np.concatenate([part, np.zeros_like(pixels[:1]).repeat(size - len(part), 0)])
+                    part = np.resize(part, (size, *part.shape[1:]))
                 self._requests.start_async({INPUT: part}, (outputs, start))
             self._requests.wait_all()
         return self._exported.output(

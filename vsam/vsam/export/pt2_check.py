@@ -2,7 +2,7 @@
 
 `torch.export.load` would run code from the file: it unpickles weights, constants and example inputs
 where the archive says so, evaluates the text of symbolic sizes and of guards, and calls whatever
-function below `torch` a step names. So only what `torch_format.write_program` writes is let through:
+function below `torch` a step names. So only what `torch_format.write_program` writes passes:
 
 - members: the graph, raw numbers and the lists that name them; example inputs are empty. No other
   member, compiled libraries least of all;
