@@ -39,7 +39,9 @@ def predict(
             help="Folders (with sub-folders), photos, .tar and .parquet files, .txt lists.",
         ),
     ],
-    model: Annotated[Path, typer.Option(help="Run folder of vsam-train.")],
+    model: Annotated[
+        Path, typer.Option(help="Run folder of vsam-train, or what vsam export made.")
+    ],
     out: Annotated[str, typer.Option(help="File for the predictions; - is standard output.")],
     output_format: Annotated[
         Format, typer.Option("--format", help="One JSON object a line, or a table.")
