@@ -50,7 +50,7 @@ Revision = Annotated[
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Run folder, or user/name on the hub.")
+        str, typer.Argument(metavar="MODEL", help="Run folder, export, or user/name on the hub.")
     ],
     data: Data,
     photos: Photos,

@@ -10,6 +10,7 @@ import typer
 from .card import card
 from .common import EXIT_CODES, Version, make_app, run_app
 from .evaluate import calibrate, evaluate
+from .export import export
 from .import_keras import import_keras
 
 app = make_app(f"Fashion tagging with pose-supervised attention. {EXIT_CODES}")
@@ -19,6 +20,7 @@ app.command("import-keras")(import_keras)
 app.command("evaluate")(evaluate)
 app.command("calibrate")(calibrate)
 app.command("card")(card)
+app.command(epilog=EXIT_CODES)(export)
 
 
 @app.callback()

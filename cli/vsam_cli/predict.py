@@ -41,7 +41,11 @@ def predict(
         ),
     ],
     model: Annotated[
-        str, typer.Option(help="Run folder of vsam-train, or user/name on the Hugging Face hub.")
+        str,
+        typer.Option(
+            help="Run folder of vsam-train, what vsam export made of it, or user/name on the "
+            "Hugging Face hub."
+        ),
     ],
     out: Annotated[str, typer.Option(help="File for the predictions; - is standard output.")],
     output_format: Annotated[

@@ -1,11 +1,10 @@
-"""BlazePose's networks in OpenVINO. The only module that knows OpenVINO's types."""
+"""BlazePose's networks in OpenVINO. The only module of the pose stage that knows its types."""
 
 from __future__ import annotations
 
 import tempfile
 import zipfile
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from .blazepose import detection, landmarks
 from .blazepose.region_network import FEATURES, VALUES, RegionWeights
 from .engines import PRECISIONS
 from .errors import VsamError, expected
+from .openvino_core import openvino_core
 from .pose_model import DETECTOR, LANDMARKER, PoseModel
 
 # Of detector and landmark network.
@@ -171,15 +171,9 @@ def _openvino() -> Any:
     return openvino
 
 
-@cache
 def _core() -> Any:
-    """Give the one OpenVINO core of this process.
-
-    Each core gives the thread another stack for signals, and gives back the former one when it
-    goes. Two cores that overlap leave the stack of the one that went first, and the next signal
-    (Ctrl-C, the end of a child) ends the process with a segmentation fault.
-    """
-    return _openvino().Core()
+    _openvino()  # tells in one line if it can't be imported
+    return openvino_core()
 
 
 def _read_networks(core: Any, path: Path) -> tuple[Any, Any]:

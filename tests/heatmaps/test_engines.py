@@ -15,6 +15,7 @@ from vsam_heatmaps import MediaPipePoseEstimator, VsamError, openvino_networks
 from vsam_heatmaps.blazepose import region_network
 from vsam_heatmaps.engines import ENGINES, PRECISIONS, Engine, choose_engine
 from vsam_heatmaps.openvino_backend import OpenVinoPoseEstimator
+from vsam_heatmaps.openvino_core import openvino_core
 from vsam_heatmaps.pose_model import PoseModel, find_pose_model
 
 # Nothing of a model is read before an engine is loaded.
@@ -25,7 +26,7 @@ needs_openvino = pytest.mark.skipif(not HAS_OPENVINO, reason="OpenVINO is not in
 
 def forget_the_core(monkeypatch) -> None:
     """Let OpenVINO be asked for again, for one test; the one core of this process lives on."""
-    monkeypatch.setattr(openvino_networks, "_core", openvino_networks._core.__wrapped__)
+    monkeypatch.setattr(openvino_networks, "openvino_core", openvino_core.__wrapped__)
 
 
 @pytest.fixture

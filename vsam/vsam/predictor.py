@@ -18,16 +18,17 @@ from vsam_heatmaps.images import MAX_PIXELS, decode_photo, max_bytes
 from vsam_heatmaps.photos import Photo
 
 from .calibration import Calibration
+from .labels import Labels
+from .networks import Network, load_network
 from .photo_inputs import PhotoLike, is_one_photo, read, require_rgb
 from .predictions import Prediction, Tagged, weakly
-from .run_folder import Checkpoint, load_checkpoint
+from .run_folder import Description, read_run
 
 __all__ = ["THRESHOLDS", "Prediction", "Predictor", "Tagged"]
 
 THRESHOLDS = ("run", "attribute")
 """Where an attribute's threshold comes from: the run's one for all, or the calibration's own."""
 
-_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _Item = TypeVar("_Item")
 _Loaded = TypeVar("_Loaded")
@@ -37,50 +38,45 @@ class Predictor:
     """A trained model, ready for photos; `Predictor.from_pretrained` loads one.
 
     Args:
-        checkpoint: See `load_checkpoint`.
-        device: `auto`, `cpu`, `cuda` or `mps`.
-        precision: `fp32`, or `bf16` or `fp16` autocast.
+        network: What runs the model.
+        description: Its preprocessing, threshold and calibration.
+        labels: Names of its outputs.
         calibrated: Divide the category logits by the calibration's temperature, so that scores say
             how often the model is right.
         thresholds: `run`: attributes above the run's threshold are predicted; `attribute`: those
             above their own one of the calibration.
 
     Attributes:
+        network: What runs the model.
         labels: Names of the outputs.
         preprocessing: How a photo becomes the network's input.
         threshold: The run's threshold.
         thresholds: (A,) float32, what predictions go by.
 
     Raises:
-        VsamError: If the device isn't there, or the model holds no calibration and needs one.
+        VsamError: If the model holds no calibration and needs one.
     """
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        network: Network,
         *,
-        device: str = "auto",
-        precision: str = "fp32",
+        description: Description,
+        labels: Labels,
         calibrated: bool = False,
         thresholds: str = "run",
     ) -> None:
-        if precision not in _AUTOCAST:
-            raise expected("precision", f"one of {', '.join(_AUTOCAST)}", precision)
         if thresholds not in THRESHOLDS:
             raise expected("thresholds", f"one of {', '.join(THRESHOLDS)}", thresholds)
-        self.device = _find_device(device)
-        self.labels = checkpoint.labels
-        self.threshold = checkpoint.threshold
-        self.preprocessing = checkpoint.preprocessing
-        self.thresholds = np.full(len(self.labels.attributes), self.threshold, np.float32)
+        self.network = network
+        self.labels = labels
+        self.threshold = description.threshold
+        self.preprocessing = description.preprocessing
+        self.thresholds = np.full(len(labels.attributes), self.threshold, np.float32)
         if thresholds == "attribute":
-            self.thresholds = np.array(_calibration_of(checkpoint).thresholds, np.float32)
+            self.thresholds = np.array(_calibration_of(description).thresholds, np.float32)
         self.thresholds.setflags(write=False)  # all predictions share it
-        self._temperature = _calibration_of(checkpoint).temperature if calibrated else 1.0
-        self._dtype = _AUTOCAST[precision]
-        # Channels last is the faster layout for convolutions on CPUs and GPUs alike.
-        model = checkpoint.model.eval().to(self.device)
-        self._model = model.to(memory_format=torch.channels_last)
+        self._temperature = _calibration_of(description).temperature if calibrated else 1.0
 
     @classmethod
     def from_pretrained(
@@ -93,24 +89,24 @@ class Predictor:
         thresholds: str = "run",
         revision: str | None = None,
     ) -> Predictor:
-        """Load a run folder, or a model of the Hugging Face hub.
+        """Load a run folder, an export of one, or a model of the Hugging Face hub.
 
         Args:
-            model: A run folder, or else the hub's `user/name`. A folder that is there always wins.
-            device: See `Predictor`.
-            precision: See `Predictor`.
+            model: A folder, or else the hub's `user/name`. A folder that is there always wins.
+            device: `auto`, `cpu`, `cuda` or `mps`; an export runs on the CPU.
+            precision: `fp32`, `bf16` or `fp16`; see `load_network`.
             calibrated: See `Predictor`.
             thresholds: See `Predictor`.
             revision: Branch, tag or commit on the hub; by default the newest.
 
         Raises:
             VsamError: If there is no such model, it can't be downloaded, or it is damaged; see
-                `find_run` and `load_checkpoint`.
+                `find_run` and `load_network`.
         """
         from .hub import find_run
 
-        return cls(
-            load_checkpoint(find_run(model, revision=revision)),
+        return cls.from_run(
+            find_run(model, revision=revision),
             device=device,
             precision=precision,
             calibrated=calibrated,
@@ -118,9 +114,25 @@ class Predictor:
         )
 
     @classmethod
-    def from_run(cls, run: str | Path, **options: Any) -> Predictor:
-        """Load a run folder, as `from_pretrained` does, but never ask the hub."""
-        return cls(load_checkpoint(Path(run)), **options)
+    def from_run(
+        cls,
+        run: str | Path,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+        calibrated: bool = False,
+        thresholds: str = "run",
+    ) -> Predictor:
+        """Load a run folder or an export, as `from_pretrained` does, but never ask the hub."""
+        network = load_network(Path(run), device=device, precision=precision)
+        description, labels = read_run(Path(run))
+        return cls(
+            network,
+            description=description,
+            labels=labels,
+            calibrated=calibrated,
+            thresholds=thresholds,
+        )
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a string is an iterable of strings, too
@@ -184,16 +196,12 @@ class Predictor:
     def _predict(self, pixels: Sequence[torch.Tensor], sources: Sequence[Any]) -> list[Prediction]:
         if not pixels:
             return []
-        batch = self.preprocessing.normalize(torch.stack(list(pixels)).to(self.device))
-        autocast: Any = contextlib.nullcontext()
-        if self._dtype is not None:
-            autocast = torch.autocast(self.device.type, self._dtype)
-        with autocast:
-            output = self._model(batch.contiguous(memory_format=torch.channels_last))
-        logits = output.category_logits.float() / self._temperature
+        batch = torch.stack(list(pixels)).to(self.network.device)
+        output = self.network(self.preprocessing.normalize(batch))
+        logits = output.category_logits / self._temperature
         categories = logits.softmax(dim=1).cpu().numpy()
-        attributes = output.attribute_logits.float().sigmoid().cpu().numpy()
-        attention = output.attention.float().cpu().numpy()
+        attributes = output.attribute_logits.sigmoid().cpu().numpy()
+        attention = output.attention.cpu().numpy()
         return [
             Prediction(
                 category_scores=category,
@@ -281,25 +289,10 @@ def _batches(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _calibration_of(checkpoint: Checkpoint) -> Calibration:
-    if checkpoint.calibration is None:
+def _calibration_of(description: Description) -> Calibration:
+    if description.calibration is None:
         raise VsamError(
             "Expected the model to be calibrated, but its config.json holds no calibration. Fit "
             "one with vsam calibrate, or leave the calibration out."
         )
-    return checkpoint.calibration
-
-
-def _find_device(name: str) -> torch.device:
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        name = next(kind for kind, there in available.items() if there)
-    if name not in available:
-        raise expected("device", f"one of auto, {', '.join(available)}", name)
-    if not available[name]:
-        raise VsamError(f"Expected `--device` to be there, but this machine has no {name}.")
-    return torch.device(name)
+    return description.calibration

@@ -47,6 +47,7 @@ class Description:
         threshold: Attributes with a probability above it are predicted.
         training: The training's configuration, or where the weights came from; for the record.
         calibration: What the validation split says about the scores, if it was asked.
+        export: How the network was exported, see `vsam.export.folder`; None of a run.
     """
 
     config: ModelConfig
@@ -54,6 +55,7 @@ class Description:
     threshold: float
     training: dict[str, Any]
     calibration: Calibration | None = None
+    export: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +177,26 @@ def load_checkpoint(run: Path) -> Checkpoint:
 
     Raises:
         VsamError: If a file is missing or damaged, the format is another version, or the weights
-            do not fit the configuration or hold NaN. The file and the tensor are named.
+            do not fit the configuration or hold NaN. The file and the tensor are named. Also if
+            it is an export, which holds no weights.
+    """
+    description, labels = read_run(run)
+    if description.export is not None:
+        raise VsamError(
+            f"Expected {run} to be a run, but it is an export: it can be predicted with, but not "
+            "trained or exported again. Name the run that it was made from."
+        )
+    state, _ = load_tensors(run / WEIGHTS)
+    model = build_vsam(description.config)
+    load_weights(model, state, run / WEIGHTS)
+    return Checkpoint(model=model.eval(), labels=labels, **vars(description))
+
+
+def read_run(run: Path) -> tuple[Description, Labels]:
+    """Read all but the weights of a run folder or an export.
+
+    Raises:
+        VsamError: As `read_description`, or if there are not as many labels as outputs.
     """
     description, labels = read_description(run), _read_labels(run)
     config = description.config
@@ -185,10 +206,7 @@ def load_checkpoint(run: Path) -> Checkpoint:
             f"{config.attributes} attributes, but it names {len(labels.categories)} and "
             f"{len(labels.attributes)}."
         )
-    state, _ = load_tensors(run / WEIGHTS)
-    model = build_vsam(config)
-    load_weights(model, state, run / WEIGHTS)
-    return Checkpoint(model=model.eval(), labels=labels, **vars(description))
+    return description, labels
 
 
 @dataclass(frozen=True)
@@ -281,12 +299,16 @@ def read_description(run: Path) -> Description:
                 f"Expected calibration.thresholds in {path} to be {config.attributes}, one for "
                 f"each attribute, but there are {len(calibration.thresholds)}."
             )
+    export = values.get("export")
+    if not isinstance(export, dict | None):
+        raise expected(f"export in {path}", "a JSON object", repr(export))
     return Description(
         config=config,
         preprocessing=preprocessing,
         threshold=float(threshold),
         training=training,
         calibration=calibration,
+        export=export,
     )
 
 

@@ -65,8 +65,14 @@ def prepare_new_run(config: TrainConfig) -> None:
             f"Expected {config.out} to be free, but it holds a run already. "
             "Go on with --resume, or name another folder."
         )
-    described = (config.out / run_folder.CONFIG).is_file()
-    if described and run_folder.IMPORTED_FROM in run_folder.read_description(config.out).training:
+    if not (config.out / run_folder.CONFIG).is_file():
+        return
+    described = run_folder.read_description(config.out)
+    if described.export is not None:
+        raise VsamError(
+            f"Expected {config.out} to be free, but it holds an export. Name another folder."
+        )
+    if run_folder.IMPORTED_FROM in described.training:
         raise VsamError(
             f"Expected {config.out} to be free, but it holds an imported model. "
             "Start from it with --init, and name another folder."

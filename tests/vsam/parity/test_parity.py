@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from vsam.losses import attention_loss, attribute_loss, category_loss
+from vsam.networks import TorchNetwork
 from vsam.predictor import Prediction, Predictor
 from vsam.run_folder import Checkpoint, load_checkpoint
 from vsam_heatmaps import read_photo
@@ -72,7 +73,9 @@ def photos(reference, tmp_path_factory) -> Path:
 def predict(reference, photos) -> Callable[[Checkpoint], list[Prediction]]:
     def run(checkpoint: Checkpoint) -> list[Prediction]:
         images = [read_photo(photos / str(name)) for name in reference["names"]]
-        return Predictor(checkpoint, device="cpu").predict(images)
+        network = TorchNetwork(checkpoint.model, device="cpu")
+        predictor = Predictor(network, description=checkpoint, labels=checkpoint.labels)
+        return predictor.predict(images)
 
     return run
 
