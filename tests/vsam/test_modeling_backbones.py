@@ -314,7 +314,16 @@ def test_names_that_are_no_architecture_are_refused(name):
     assert f"but got {name!r}." in refused(backbone=name)
 
 
-@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "beit_base_patch16_224"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "swin_tiny_patch4_window7_224",  # its channels come last
+        "beit_base_patch16_224",
+        "pit_ti_224",  # three stages
+        "selecsls42",  # its layers pass lists on
+        "inception_v3",  # its sides are no halves
+    ],
+)
 def test_a_model_without_stages_in_a_row_is_refused(name):
     assert f"but {name} is neither" in refused(backbone=name)
 
@@ -339,6 +348,15 @@ def test_without_timm_its_extra_is_named(monkeypatch):
 )
 def test_what_does_not_suit_the_backbone_is_refused(values, said):
     assert said in refused(**values)
+
+
+def test_names_of_cut_models_are_the_librarys():
+    config = ModelConfig(categories=2, attributes=2, image_size=32, backbone="dpn48b")
+    with torch.device("meta"):
+        backbone = build_vsam(config).features
+    names = backbone.library_names().values()
+    assert "features.conv1_1.conv.weight" in names
+    assert set(names) <= set(backbone.library_model().state_dict())
 
 
 def test_a_tag_of_timm_names_the_same_architecture():

@@ -6,7 +6,6 @@ Weights are never downloaded here: every model is built with `pretrained=False`.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -138,7 +137,7 @@ class TimmCnnBackbone(TimmBackbone):
         self.name = name
         try:
             network = _create(name, features_only=True, out_indices=range(-_STAGES - 1, 0))
-        except (RuntimeError, AssertionError, TypeError, AttributeError) as error:
+        except Exception as error:  # each family fails in its own way
             raise _unsuited(name) from error
         if type(network) is not FeatureListNet or network.output_fmt != "NCHW":
             raise _unsuited(name)
@@ -163,13 +162,14 @@ class TimmCnnBackbone(TimmBackbone):
 
     def library_names(self) -> dict[str, str]:
         """Map the names of the state dict to timm's: `features_only` makes `a.0.b` to `a_0.b`."""
+        whole = set(_on_meta(self.name).state_dict())
         names = {}
-        whole = dict.fromkeys(_on_meta(self.name).state_dict())
         for name in self.state_dict():
-            theirs = name.removeprefix("network.")
-            if theirs not in whole:
-                theirs = re.sub(r"^([^.]*)_([^._]+)\.", r"\1.\2.", theirs)
-            names[name] = theirs
+            given = name.removeprefix("network.")
+            # Underscores were there before, too: the library knows which one was a point.
+            points = [at for at, letter in enumerate(given) if letter == "_"]
+            candidates = [given, *(f"{given[:at]}.{given[at + 1 :]}" for at in points)]
+            names[name] = next((each for each in candidates if each in whole), given)
         return names
 
 
@@ -186,7 +186,29 @@ def build_timm_backbone(name: str, *, image_size: int) -> Backbone:
     ways = (VisionTransformer.forward_features, Eva.forward_features)
     if getattr(type(_on_meta(name)), "forward_features", None) in ways:
         return ViTBackbone(name, image_size=image_size)
+    with torch.device("meta"):
+        _try(TimmCnnBackbone(name).eval(), image_size)
     return TimmCnnBackbone(name)
+
+
+def _try(backbone: TimmCnnBackbone, image_size: int) -> None:
+    """Check that a backbone has the stages that it says: some families round, or need one size."""
+    if image_size % backbone.stage_strides[-1]:
+        return  # it is the size that does not suit
+    seen: list[tuple[int, ...]] = []
+
+    def attend(stages: Sequence[torch.Tensor]) -> torch.Tensor:
+        seen.extend(tuple(stage.shape[1:]) for stage in stages)
+        return stages[-1]
+
+    try:
+        backbone(torch.empty(1, 3, image_size, image_size), attend)
+    except Exception as error:  # each family fails in its own way
+        raise _unsuited(backbone.name, image_size) from error
+    sides = [image_size // stride for stride in backbone.stage_strides]
+    wanted = zip(backbone.stage_channels, sides, sides, strict=True)
+    if seen != list(wanted):
+        raise _unsuited(backbone.name, image_size)
 
 
 def _create(name: str, **options: Any) -> Any:
@@ -206,8 +228,9 @@ def _three(numbers: Sequence[int]) -> tuple[int, int, int]:
     return first, second, third
 
 
-def _unsuited(name: str) -> VsamError:
+def _unsuited(name: str, image_size: int | None = None) -> VsamError:
+    where = f" at {image_size} pixels" if image_size else ""
     return VsamError(
         f"Expected `backbone` to be a ViT, or a CNN that timm's features_only cuts into at least "
-        f"four stages in a row, but {name} is neither. Take another one."
+        f"four stages in a row, but {name} is neither{where}. Take another one."
     )
