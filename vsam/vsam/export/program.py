@@ -56,8 +56,16 @@ def trace(model: VSAM, image_size: int) -> Program:
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(named, (example,), dynamic_shapes={INPUT: {0: batch}})
     program = program.run_decompositions()
+    _remove_checks(program.graph)
     for node in program.graph.nodes:
         node.meta = {name: value for name, value in node.meta.items() if name == "val"}
     program.example_inputs = None
     outputs = model(example)._asdict()
     return Program(program, {name: tuple(value.shape[1:]) for name, value in outputs.items()})
+
+
+def _remove_checks(graph: torch.fx.Graph) -> None:
+    """Remove what torch adds where a dtype is converted: a check that is no core operator."""
+    for node in list(graph.nodes):
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:
+            graph.erase_node(node)
