@@ -136,9 +136,10 @@ def test_half_precision_has_a_float32_map_and_no_float32_copy_of_the_features(dt
     assert attention.dtype == torch.float32
     # Not rounded from half precision: its own digits are there.
     assert not torch.equal(attention, attention.to(dtype).float())
-    of_features = [tensor.dtype for tensor in kept if tensor.shape == (2, 16, 16, 16)]
-    assert len(of_features) >= 2
-    assert set(of_features) == {dtype}
+    # The features and the windows of them that are pooled: a quarter or more of their numbers.
+    large = [tensor.dtype for tensor in kept if tensor.numel() >= 2 * 16 * 16 * 16 // 4]
+    assert len(large) >= 2
+    assert set(large) == {dtype}
     exact, exact_attention = block([tensor.float() for tensor in blocks])
     torch.testing.assert_close(attention, exact_attention, rtol=0, atol=0.02)
     torch.testing.assert_close(changed.float(), exact, rtol=0.03, atol=0.1)

@@ -10,6 +10,8 @@ from torch import nn
 
 # The gated features are scaled up before they are added: the published model's constant.
 _GAIN = 20.0
+# Side of the windows in which they are averaged.
+_KERNEL = 2
 
 
 class FuseBlocks(nn.Module):
@@ -47,10 +49,10 @@ class FuseBlocks(nn.Module):
         fused = F.conv2d(blocks[0], weights[0], self.conv.bias)
         for block, weight in zip(blocks[1:], weights[1:], strict=True):
             # (B, C_k, H_k, W_k) -> (B, out, H_k, W_k) -> (B, out, H_1, W_1)
-            fused = fused + F.interpolate(
+            fused += F.interpolate(
                 F.conv2d(block, weight), size=size, mode="bilinear", align_corners=True
             )
-        return F.relu(self.norm(fused))
+        return F.relu(self.norm(fused), inplace=True)
 
 
 class SpatialAttention(nn.Module):
@@ -70,12 +72,24 @@ class SpatialAttention(nn.Module):
             (B, 1, H, W), 0..1, at least float32: in bf16 all above 0.998 would be 1, and the loss
             compares thousands of pixels.
         """
-        # (B, C, H, W) -> (B, 2, H, W)
-        summary = torch.cat(
-            [features.mean(dim=1, keepdim=True), features.amax(dim=1, keepdim=True)], dim=1
-        )
-        logits = self.conv(summary)
-        return torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32)))
+        # (B, C, H, W) -> (B, H, W, C): a view, where channels lie last in memory
+        pixels = features.movedim(1, -1)
+        wide = torch.promote_types(features.dtype, torch.float32)
+        # A sum, because the gradient of a mean would be divided once for each channel.
+        mean = (pixels.sum(dim=-1, dtype=wide) / pixels.shape[-1]).to(features.dtype)
+        summary = torch.stack([mean, _largest(pixels)], dim=1)  # (B, 2, H, W)
+        return torch.sigmoid(self.conv(summary).to(wide))
+
+
+def _largest(values: torch.Tensor) -> torch.Tensor:
+    """Take the maximum along the last axis.
+
+    In training one place gets the gradient: a scatter, where amax, which shares it among equals,
+    takes four passes over the features. Elsewhere amax, which exports as a plain reduction.
+    """
+    if values.requires_grad:
+        return values.max(dim=-1).values
+    return values.amax(dim=-1)
 
 
 class AttentionBlock(nn.Module):
@@ -112,11 +126,12 @@ class AttentionBlock(nn.Module):
             return last + _GAIN * features * gate, attention
         # Published: an average over kernel 2 with stride 4, so three of four pixels are skipped.
         # They are skipped before they are gated, which spares time and a copy of the features.
-        # (B, C, H_1, W_1) -> (B, C, H_last, W_last)
-        pooled = (_windows(features, stride) * _windows(gate, stride)).mean(dim=(3, 5))
-        return last + _GAIN * pooled, attention
+        windows = _windows(features, stride) * _windows(gate, stride)
+        pooled = windows.sum(dim=(2, 4)).movedim(-1, 1)  # (B, h, 2, w, 2, C) -> (B, C, h, w)
+        return torch.add(last, pooled, alpha=_GAIN / _KERNEL**2), attention
 
 
 def _windows(maps: torch.Tensor, stride: int) -> torch.Tensor:
-    """View the windows of a pooling with kernel 2: (B, C, h·s, w·s) -> (B, C, h, 2, w, 2)."""
-    return maps.unflatten(3, (-1, stride)).unflatten(2, (-1, stride))[:, :, :, :2, :, :2]
+    """View the windows of the pooling: (B, C, h·s, w·s) -> (B, h, 2, w, 2, C)."""
+    grid = maps.movedim(1, -1).unflatten(2, (-1, stride)).unflatten(1, (-1, stride))
+    return grid[:, :, :_KERNEL, :, :_KERNEL]
