@@ -120,6 +120,7 @@ def test_attention_block_changes_nothing_but_the_last_block():
 def test_half_precision_has_a_float32_map_and_no_float32_copy_of_the_features(dtype):
     torch.manual_seed(0)
     block = AttentionBlock(fuse=FuseBlocks([8, 12, 16], 16), attend=SpatialAttention())
+    block.eval()  # in training it keeps nothing
     blocks = [torch.randn(2, c, s, s).to(dtype) for c, s in ((8, 16), (12, 8), (16, 4))]
     kept: list[torch.Tensor] = []
 
@@ -145,6 +146,25 @@ def test_half_precision_has_a_float32_map_and_no_float32_copy_of_the_features(dt
     torch.testing.assert_close(changed.float(), exact, rtol=0.03, atol=0.1)
     (changed.float().sum() + attention.sum()).backward()
     assert all(parameter.grad.isfinite().all() for parameter in block.parameters())
+
+
+@pytest.mark.parametrize("photos", [1, 2, 5])
+def test_training_in_parts_changes_nothing(photos):
+    """Two photos at a time in training, whole batches in evaluation: the same gradients."""
+    torch.manual_seed(0)
+    block = AttentionBlock(fuse=FuseBlocks([8, 12, 16], 16), attend=SpatialAttention()).double()
+    blocks = [
+        torch.randn(photos, c, s, s, dtype=torch.float64, requires_grad=True)
+        for c, s in ((8, 16), (12, 8), (16, 4))
+    ]
+    wanted = [*blocks, *block.parameters()]
+    found = []
+    for training in (True, False):
+        changed, attention = block.train(training)(blocks)
+        gradients = torch.autograd.grad(changed.square().sum() + attention.sin().sum(), wanted)
+        found.append([changed, attention, *gradients])
+    for in_parts, whole in zip(*found, strict=True):
+        torch.testing.assert_close(in_parts, whole, rtol=1e-12, atol=1e-12)
 
 
 @torch.inference_mode()
