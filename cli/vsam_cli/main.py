@@ -9,11 +9,15 @@ import typer
 
 from .common import EXIT_CODES, Version, make_app, run_app
 from .import_keras import import_keras
+from .serve import serve
+from .tag import tag
 
 app = make_app(f"Fashion tagging with pose-supervised attention. {EXIT_CODES}")
 data_app = make_app("Make data sets.")
 app.add_typer(data_app, name="data")
 app.command("import-keras")(import_keras)
+app.command("serve", no_args_is_help=True)(serve)
+app.command("tag", no_args_is_help=True, epilog=EXIT_CODES)(tag)
 
 
 @app.callback()

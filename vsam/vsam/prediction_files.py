@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,9 @@ from vsam_heatmaps.errors import VsamError, explain_os_error
 from vsam_heatmaps.overlays import heat_overlay
 
 from .attention_maps import stretch
-from .run_folder import Labels
+
+if TYPE_CHECKING:  # it imports torch, which a client of a server does without
+    from .run_folder import Labels
 
 FORMATS = ("jsonl", "csv")
 ATTENTION_SUFFIX = ".attention.jpg"

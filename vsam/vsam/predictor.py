@@ -18,9 +18,9 @@ from vsam_heatmaps.errors import UnreadablePhotoError, VsamError, expected
 from vsam_heatmaps.images import MAX_PIXELS, decode_photo, max_bytes
 from vsam_heatmaps.photos import Photo
 
+from .predictions import TOP_CATEGORIES
 from .run_folder import Checkpoint, Labels, load_checkpoint
 
-TOP_CATEGORIES = 5
 _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
