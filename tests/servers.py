@@ -1,7 +1,7 @@
-"""Servers that tests talk to: processes of their own, with the real model or one that they steer.
+"""Servers that tests talk to: processes, with the real model or one that the test steers.
 
-`python tests/servers.py GATE OPTION=VALUE…` serves a model that answers with the colour of a photo's
-first pixel. It waits while the file GATE is there, and its loading while GATE.load is there.
+`python tests/servers.py GATE OPTION=VALUE…` serves a model that names the colour of a photo's first
+pixel. It waits while the file GATE is there, and its loading while GATE.load is there.
 """
 
 import contextlib
@@ -133,6 +133,10 @@ class SteeredModel:
         self._gate = gate
         while gate.with_suffix(".load").exists():
             time.sleep(0.002)
+        if gate.with_suffix(".fail").exists():
+            from vsam_heatmaps.errors import VsamError
+
+            raise VsamError("The model can't be loaded.")
 
     def prepare(self, data: bytes) -> np.ndarray:
         from vsam_heatmaps.images import decode_photo
@@ -166,7 +170,8 @@ if __name__ == "__main__":
     values: dict[str, Any] = {}
     for given in sys.argv[2:]:
         key, _, text = given.partition("=")
-        values[key] = float(text) if "seconds" in key or "_ms" in key else int(text)
+        kind: Any = float if key.endswith(("_seconds", "_ms")) else int
+        values[key] = (Path if key.startswith(("tls_", "token_")) else kind)(text)
     try:
         serve(ServerOptions(**values), lambda: SteeredModel(Path(sys.argv[1])))
     except VsamError as error:

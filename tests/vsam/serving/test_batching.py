@@ -1,4 +1,4 @@
-"""The batcher with a model that the test opens and shuts: which batches it makes, and what fails."""
+"""The batcher with a model that the test opens and shuts: its batches, and what fails."""
 
 import asyncio
 import threading

@@ -12,8 +12,6 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from image_files import encode
-from PIL import Image
 from servers import WAIT, Server, colour, name, photo, steered
 
 PLACES = 8
@@ -164,13 +162,11 @@ def test_a_stream_is_answered_in_order_and_no_further_than_its_limit(server, cli
 
 def test_a_stream_is_read_no_faster_than_it_is_answered(server, client, gate):
     """The photos are large beside what the connection buffers, so the sender feels it."""
-    noise = Image.effect_noise((700, 700), 90)  # half a megabyte
-    data = encode(noise, "PNG")
-    assert len(data) > 300_000
-    sent = []
+    data = photo(colour(5)) + bytes(4 << 20)  # what follows a PNG is ignored
+    sent, count = [], OPTIONS["max_stream"]
 
     def requests():
-        for number in range(40):
+        for number in range(count):
             sent.append(number)
             yield client.messages.PredictRequest(image_data=data)
 
@@ -181,13 +177,13 @@ def test_a_stream_is_read_no_faster_than_it_is_answered(server, client, gate):
     until = time.monotonic() + 1
     while time.monotonic() < until:
         assert server.metrics()[TAKEN] <= PLACES // 2
-    assert len(sent) < 40
+    assert len(sent) < count
     others = [client.ask(number) for number in range(PLACES // 2)]  # room is left for them
     server.wait_until(TAKEN, PLACES)
     gate.unlink()
     for number, other in enumerate(others):
         check(other, number)
-    assert len(call.result().predictions) == 40
+    assert len(call.result().predictions) == count
     server.wait_until(TAKEN, 0)
 
 
@@ -294,6 +290,13 @@ def test_what_takes_too_long_to_end_is_cut_off_and_told(gate, stubs, how):
         assert call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
         forever.set()
         client.channel.close()
+
+
+def test_a_model_that_cannot_be_loaded_ends_it(tmp_path):
+    (tmp_path / "gate.fail").touch()
+    with steered(tmp_path / "gate", ready=False) as server:
+        assert server.wait() == 1
+        assert server.lines[-1] == "error: The model can't be loaded."
 
 
 def test_before_its_model_is_loaded_it_is_not_ready(tmp_path, stubs):

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from google.protobuf import descriptor_pb2
+from stranger import PROTO
 
 import vsam.serving
-from stranger import PROTO
 
 FOLDER = Path(vsam.serving.__file__).parent
 NAME = "tag_my_outfit"

@@ -1,8 +1,9 @@
-"""Who may ask: certificates and tokens, and the hosts and files that a server refuses to start with."""
+"""Who may ask: certificates and tokens; hosts and files that a server refuses to start with."""
 
 import contextlib
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pytest
 from google.protobuf import empty_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from servers import WAIT, command_line, running
+from servers import WAIT, command_line, running, steered
 from tiny import the_error
 
 from vsam.serving.client import TagClient, TagError
 from vsam.serving.options import ServerOptions, is_loopback
+from vsam_cli import main
 from vsam_heatmaps.errors import VsamError
 
 TOKEN = "s3cret-of-the-test"
@@ -59,11 +61,14 @@ def raises(code: str) -> Iterator[None]:
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_mutual_tls_answers_those_with_a_certificate_of_the_authority(pki, tiny_run, photos):
-    options = ("--tls-cert", pki / "server.pem", "--tls-key", pki / "server.key")
+MUTUAL = {"tls_cert": "server.pem", "tls_key": "server.key", "tls_client_ca": "ca.pem"}
+
+
+def test_mutual_tls_answers_those_with_a_certificate_of_the_authority(pki, photos, tmp_path):
+    options = {name: pki / file for name, file in MUTUAL.items()}
     mine = {"tls_cert": pki / "client.pem", "tls_key": pki / "client.key"}
     others = {"tls_cert": pki / "stranger.pem", "tls_key": pki / "stranger.key"}
-    with running(command_line(tiny_run, *options, "--tls-client-ca", pki / "ca.pem")) as server:
+    with steered(tmp_path / "gate", **options) as server:
         assert "tls=mutual" in server.lines[0]
         with TagClient(server.address, tls_ca=pki / "ca.pem", **mine, timeout=WAIT) as client:
             assert client.predict(photos[0]).category
@@ -94,9 +99,9 @@ def test_tls_and_tokens_keep_out_who_has_neither(pki, tiny_run, photos, tmp_path
                 assert client.is_ready()  # health is open
         with TagClient(server.address, token=TOKEN, timeout=WAIT) as client, raises("UNAVAILABLE"):
             client.predict(photos[0])  # without TLS
-        with TagClient(server.address, token=TOKEN, tls_ca=pki / "other-ca.pem") as client:
-            with raises("UNAVAILABLE"):  # another server would be one of another authority
-                client.predict(photos[0])
+        other = {"tls_ca": pki / "other-ca.pem", "timeout": WAIT}
+        with TagClient(server.address, token=TOKEN, **other) as client, raises("UNAVAILABLE"):
+            client.predict(photos[0])  # the client trusts another authority
         counted = server.metrics()
         refused = 'vsam_requests_total{code="UNAUTHENTICATED",method="%s"}'
         assert counted[refused % "predict"] == counted[refused % "stream_predict"] == 4
@@ -128,10 +133,10 @@ def test_tls_and_tokens_keep_out_who_has_neither(pki, tiny_run, photos, tmp_path
             assert health.Check(health_pb2.HealthCheckRequest(), timeout=WAIT).status == 1
 
 
-def test_the_tag_command_brings_a_token(tiny_run, photos, tmp_path, run_command):
+def test_the_tag_command_brings_a_token(photos, tmp_path, run_command):
     tokens = tmp_path / "tokens"
     tokens.write_text(TOKEN)
-    with running(command_line(tiny_run, "--token-file", tokens)) as server:
+    with steered(tmp_path / "gate", token_file=tokens) as server:
         known = ("vsam", "tag", photos[0], "--server", server.address)
         done = run_command(*known, "--token-file", tokens)
         assert done.returncode == 0, done.stderr
@@ -141,7 +146,8 @@ def test_the_tag_command_brings_a_token(tiny_run, photos, tmp_path, run_command)
         assert "UNAUTHENTICATED" in the_error(refused.stderr)
         assert refused.stdout == ""
         # A second server on the same port would take turns with the first.
-        second = run_command("vsam", "serve", "--model", tiny_run, "--port", server.address[10:])
+        port = server.address.rpartition(":")[2]
+        second = run_command("vsam", "serve", "--model", tmp_path, "--port", port)
         assert second.returncode == 1
         assert f"Could not listen on {server.address}" in the_error(second.stderr)
 
@@ -181,7 +187,7 @@ def test_options_that_make_no_sense_are_refused(values, told):
     assert told in str(caught.value)
 
 
-def test_files_that_are_none_are_named_before_anything_listens(pki, tmp_path, run_command):
+def test_files_that_are_none_are_named_before_anything_listens(pki, tmp_path, monkeypatch, capsys):
     empty, junk = tmp_path / "empty", tmp_path / "junk"
     empty.write_text(" \n")
     junk.write_text("no certificate")
@@ -198,13 +204,12 @@ def test_files_that_are_none_are_named_before_anything_listens(pki, tmp_path, ru
             f"Expected {junk} to hold PEM certificates",
         ),
     ):
-        ended = run_command("vsam", "serve", "--model", tmp_path, "--port", 0, *options)
-        assert ended.returncode == 1, options
-        assert told in the_error(ended.stderr)
-        assert "event=listening" not in ended.stderr
-
-
-def test_a_model_that_is_none_ends_it_with_a_line(tmp_path, run_command):
-    ended = run_command("vsam", "serve", "--model", tmp_path / "none", "--port", 0)
-    assert ended.returncode == 1
-    assert "to be a run folder, but it is not there" in the_error(ended.stderr)
+        given = ["vsam", "serve", "--model", tmp_path, "--port", 0, *options]
+        monkeypatch.setattr(sys, "argv", [str(part) for part in given])
+        monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # the command sets its own
+        with pytest.raises(SystemExit) as ended:
+            main.run()
+        assert ended.value.code == 1, options
+        said = capsys.readouterr().err
+        assert told in the_error(said)
+        assert "event=listening" not in said

@@ -1,4 +1,4 @@
-"""`vsam serve` as a stranger meets it: stubs from the description, reflection, health, bad input."""
+"""`vsam serve` as a stranger meets it: own stubs, reflection, health, bad input."""
 
 import concurrent.futures
 import json
@@ -39,10 +39,13 @@ def by_hand(run: Path, photo: Path) -> tuple[dict[str, float], dict[str, float]]
     checkpoint = load_checkpoint(run)
     with torch.inference_mode():
         output = checkpoint.model(checkpoint.preprocessing(np.array(Image.open(photo)))[None])
+    labels = checkpoint.labels
+    categories = output.category_logits[0].softmax(0).tolist()
+    attributes = output.attribute_logits[0].sigmoid().tolist()
     return (
-        dict(zip(checkpoint.labels.categories, output.category_logits[0].softmax(0).tolist(), strict=True)),
-        dict(zip(checkpoint.labels.attributes, output.attribute_logits[0].sigmoid().tolist(), strict=True)),
-    )  # fmt: skip
+        dict(zip(labels.categories, categories, strict=True)),
+        dict(zip(labels.attributes, attributes, strict=True)),
+    )
 
 
 def scores(field) -> dict[str, float]:
@@ -128,20 +131,22 @@ def test_bad_photos_get_one_line_and_their_neighbours_are_unharmed(channel, stub
     good = photos[0].read_bytes()
     usual = stub.predict(messages.PredictRequest(image_data=good), timeout=WAIT)
     bad = bad_photos(good)
-    sent = [(name, stub.predict.future(messages.PredictRequest(image_data=data), timeout=WAIT))
-            for name, (data, _) in bad.items() for _ in range(2)]  # fmt: skip
+    sent = [
+        (name, stub.predict.future(messages.PredictRequest(image_data=data), timeout=WAIT))
+        for name, (data, _) in [*bad.items()] * 2
+    ]
     others = [
         stub.predict.future(messages.PredictRequest(image_data=good), timeout=WAIT)
         for _ in range(10)
     ]
-    for name, call in sent:
-        assert call.code() is grpc.StatusCode.INVALID_ARGUMENT, name
-        assert bad[name][1] in call.details()
-        assert call.details().startswith("Expected image_data to be a photo, but ")
-        assert len(call.details().splitlines()) == 1
-    for call in others:
-        assert call.result().categories[0].label == usual.categories[0].label
-        assert call.result().categories[0].value == pytest.approx(
+    for name, answer in sent:
+        assert answer.code() is grpc.StatusCode.INVALID_ARGUMENT, name
+        assert bad[name][1] in answer.details()
+        assert answer.details().startswith("Expected image_data to be a photo, but ")
+        assert len(answer.details().splitlines()) == 1
+    for answer in others:
+        assert answer.result().categories[0].label == usual.categories[0].label
+        assert answer.result().categories[0].value == pytest.approx(
             usual.categories[0].value, abs=SAME
         )
 
@@ -215,9 +220,11 @@ def test_reflection_is_enough_to_call(channel, photos, tiny_run):
     method = service.FindMethodByName("predict")
     request = message_factory.GetMessageClass(method.input_type)
     answer = message_factory.GetMessageClass(method.output_type)
-    call = channel.unary_unary(f"/{SERVICE}/predict", request.SerializeToString, answer.FromString)
+    predict = channel.unary_unary(
+        f"/{SERVICE}/predict", request.SerializeToString, answer.FromString
+    )
     check(
-        call(request(image_data=photos[0].read_bytes()), timeout=WAIT),
+        predict(request(image_data=photos[0].read_bytes()), timeout=WAIT),
         by_hand(tiny_run, photos[0]),
         all_categories=False,
         all_attributes=False,

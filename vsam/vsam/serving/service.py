@@ -202,6 +202,7 @@ class TagService:
                             await finish_oldest()
                         await self._receiving.acquire()
                         running.append(self._start(index, message, room.pop_all()))
+                    del message  # else it stays until the next one is there
                     index += 1
                 while running:
                     await finish_oldest()
