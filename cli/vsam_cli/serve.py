@@ -51,7 +51,7 @@ def serve(
     ] = 512 * _MIB,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode photos.")] = 4,
     idle_seconds: Annotated[
-        float, typer.Option(help="A call that sends nothing for so long is ended.")
+        float, typer.Option(help="A call that brings no whole photo for so long is ended.")
     ] = 60.0,
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="Time for answers that are due after SIGTERM.")

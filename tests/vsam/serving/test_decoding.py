@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from servers import photo
 
+from vsam.serving.batching import FullError
 from vsam.serving.decoding import BadRequestError, Decoder
 from vsam.serving.messages import PredictRequest
 from vsam_heatmaps.errors import UnreadablePhotoError
@@ -32,7 +33,7 @@ class Prepare:
 def run(test: Callable[[Decoder[int], Prepare], Awaitable[None]], workers: int = 1) -> None:
     async def main() -> None:
         prepare = Prepare()
-        decoder = Decoder(prepare, workers=workers, max_bytes=10_000, large=100)
+        decoder = Decoder(prepare, workers=workers, max_bytes=10_000, max_large=5, large=100)
         try:
             async with asyncio.timeout(20):
                 await test(decoder, prepare)
@@ -44,9 +45,11 @@ def run(test: Callable[[Decoder[int], Prepare], Awaitable[None]], workers: int =
     asyncio.run(main())
 
 
-def begin(decoder: Decoder[int], data: bytes, **flags: bool) -> asyncio.Task:
+def begin(
+    decoder: Decoder[int], data: bytes, *, patient: bool = False, **flags: bool
+) -> asyncio.Task:
     message = PredictRequest(image_data=data, **flags).SerializeToString()
-    return asyncio.create_task(decoder.decode(message))
+    return asyncio.create_task(decoder.decode(message, patient=patient))
 
 
 async def begun(prepare: Prepare) -> None:
@@ -62,8 +65,15 @@ def test_large_photos_do_not_hold_up_small_ones():
             assert (await begin(decoder, SMALL)).item == len(SMALL)
         assert prepare.seen.count(LARGE) == 1  # one at a time
         assert not any(task.done() for task in large)
-        prepare.go[LARGE].release(5)
+        with pytest.raises(FullError):
+            await begin(decoder, LARGE)
+        patient = begin(decoder, LARGE, patient=True)
+        await asyncio.sleep(0.05)
+        assert not patient.done()
+        prepare.go[LARGE].release(7)
+        assert (await patient).item == len(LARGE)
         assert [decoded.item for decoded in await asyncio.gather(*large)] == [len(LARGE)] * 5
+        assert (await begin(decoder, LARGE)).item == len(LARGE)  # there is room again
 
     run(test)
 
@@ -120,7 +130,7 @@ def test_what_a_decoder_says_becomes_one_line():
         raise UnreadablePhotoError("it is\nodd.")
 
     async def main() -> None:
-        decoder = Decoder(prepare, workers=1, max_bytes=1000)
+        decoder = Decoder(prepare, workers=1, max_bytes=1000, max_large=1)
         with pytest.raises(BadRequestError) as caught:
             await decoder.decode(PredictRequest(image_data=SMALL).SerializeToString())
         assert str(caught.value) == "Expected image_data to be a photo, but it is odd."

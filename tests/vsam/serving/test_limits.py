@@ -130,7 +130,7 @@ def test_a_call_that_sends_nothing_is_ended(gate, stubs):
                 silence(), timeout=WAIT
             )
             assert call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            assert call.details() == "Nothing came for 0.2 seconds."
+            assert call.details() == "No whole request came for 0.2 seconds."
         server.wait_until(TAKEN, 0)
         stuck.set()
         client.channel.close()
@@ -238,6 +238,32 @@ def test_a_stream_whose_answer_would_be_too_large_is_refused(gate, stubs):
         client.channel.close()
 
 
+def test_photos_that_take_long_to_decode_hold_up_no_others(gate, stubs):
+    message = 24 << 20  # the largest, with the default --max-bytes
+    with steered(gate, **OPTIONS | {"max_queue": 32}, buffer_bytes=12 * message) as server:
+        client = Client(server.address, stubs)
+        gate.with_suffix(".large").touch()
+        data = photo(colour(9), 4001)  # above 16 megapixels
+        request = client.messages.PredictRequest(image_data=data)
+        # Twelve fit, half of them in streams, and half of the others may be large.
+        large = [client.stub.predict.future(request, timeout=WAIT) for _ in range(4)]
+        server.wait_until(
+            'vsam_requests_total{code="RESOURCE_EXHAUSTED",method="predict"}', 1
+        )  # whichever came last
+        streams = [
+            client.stub.stream_predict.future(iter([request] * 5), timeout=WAIT) for _ in range(3)
+        ]
+        for number in range(10):
+            check(client.ask(number), number)
+        refused(client.stub.predict.future(request, timeout=WAIT))
+        assert not any(stream.done() for stream in streams)
+        gate.with_suffix(".large").unlink()
+        assert [call.code().name for call in large].count("OK") == 3
+        for stream in streams:
+            assert len(stream.result().predictions) == 5
+        client.channel.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_was_accepted_is_answered_before_it_ends(server, client, gate, number):
     gate.touch()
@@ -313,3 +339,13 @@ def test_before_its_model_is_loaded_it_is_not_ready(tmp_path, stubs):
         assert client.state() == health_pb2.HealthCheckResponse.SERVING
         check(client.ask(1), 1)
         client.channel.close()
+
+
+def test_it_can_be_ended_while_its_model_is_being_loaded(tmp_path):
+    (tmp_path / "gate.load").touch()
+    with steered(tmp_path / "gate", ready=False) as server:
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for("event=ending")
+        (tmp_path / "gate.load").unlink()
+        assert server.wait() == 0
+        assert not any("event=ready" in line for line in server.lines)

@@ -18,7 +18,7 @@ import grpc
 from vsam_heatmaps.errors import VsamError, explain_os_error
 from vsam_heatmaps.images import read_bytes
 
-from ..predictions import TOP_CATEGORIES
+from ..predictions import TOP_CATEGORIES, LabelScore
 from .messages import (
     PREDICT,
     STREAM_PREDICT,
@@ -47,14 +47,6 @@ class TagError(VsamError):
 
 
 @dataclass(frozen=True)
-class Score:
-    """A label and its probability, 0 to 1."""
-
-    label: str
-    value: float
-
-
-@dataclass(frozen=True)
 class Tags:
     """What a model says about a photo.
 
@@ -63,8 +55,8 @@ class Tags:
         attributes: Those above the model's threshold, or all, the most probable first.
     """
 
-    categories: tuple[Score, ...]
-    attributes: tuple[Score, ...]
+    categories: tuple[LabelScore, ...]
+    attributes: tuple[LabelScore, ...]
 
     @property
     def category(self) -> str:
@@ -78,8 +70,7 @@ class Tags:
             all_scores: List every category that the server sent, not the best five.
         """
         categories, attributes = (
-            [{"label": score.label, "score": score.value} for score in scores]
-            for scores in (self.categories, self.attributes)
+            [entry._asdict() for entry in scores] for scores in (self.categories, self.attributes)
         )
         return {
             "category": categories[0]["label"],
@@ -252,7 +243,7 @@ def _request(photo: Photo, all_categories: bool, all_attributes: bool) -> Any:
 def _tags(answer: Any) -> Tags:
     return Tags(
         *(
-            tuple(Score(entry.label, entry.value) for entry in field)
+            tuple(LabelScore(entry.label, entry.value) for entry in field)
             for field in (answer.categories, answer.attributes)
         )
     )

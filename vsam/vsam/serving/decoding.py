@@ -15,6 +15,7 @@ from vsam_heatmaps.errors import UnreadablePhotoError
 from vsam_heatmaps.images import check_size
 from vsam_heatmaps.images.kinds import read_header
 
+from .batching import FullError
 from .messages import PredictRequest
 
 LARGE = 16_000_000
@@ -50,6 +51,7 @@ class Decoder(Generic[Item]):
         prepare: From a photo's file to what the model takes; raises UnreadablePhotoError.
         workers: Threads for photos of up to `LARGE` pixels; larger ones share one more.
         max_bytes: Larger files are refused.
+        max_large: Most photos above `LARGE` that may be here, but for those that wait patiently.
         large: See `LARGE`.
     """
 
@@ -59,21 +61,29 @@ class Decoder(Generic[Item]):
         *,
         workers: int,
         max_bytes: int,
+        max_large: int,
         large: int = LARGE,
     ) -> None:
         self._prepare, self._max_bytes, self._large = prepare, max_bytes, large
+        self._turns = _Turns(max_large)
         self._quick, self._slow = _Lane(workers, "decode"), _Lane(1, "decode-large")
 
-    async def decode(self, message: bytes) -> Decoded[Item]:
+    async def decode(self, message: bytes, *, patient: bool = False) -> Decoded[Item]:
         """Decode a serialized PredictRequest.
+
+        Args:
+            message: Its bytes.
+            patient: However many large photos are here, wait for the turn.
 
         Raises:
             BadRequestError: If it is none, or its photo can't be read.
+            FullError: If it is large and too many of them are here.
         """
         try:
             request, item = await self._quick.run(self._begin, message)
             if item is None:
-                item = await self._slow.run(self._prepare, request.image_data)
+                with contextlib.nullcontext() if patient else self._turns:
+                    item = await self._slow.run(self._prepare, request.image_data)
         except UnreadablePhotoError as error:
             reason = " ".join(str(error).split())  # one line, whatever a decoder said
             raise BadRequestError(
@@ -101,6 +111,21 @@ class Decoder(Generic[Item]):
         """Wait for what the threads are doing, and end them."""
         self._quick.close()
         self._slow.close()
+
+
+class _Turns:
+    """Counts who is inside, and refuses more than a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+
+    def __enter__(self) -> None:
+        if not self._free:
+            raise FullError
+        self._free -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self._free += 1
 
 
 class _Lane:

@@ -30,9 +30,10 @@ class ServerOptions:
         max_bytes: Largest file of a photo.
         max_pixels: Photos with more pixels are refused.
         max_stream: Most photos in a `stream_predict`.
-        buffer_bytes: Photos are received and decoded side by side as far as this holds the largest.
+        buffer_bytes: Photos are received and decoded side by side as far as this holds the largest;
+            half of it is for streams.
         workers: Threads that decode.
-        idle_seconds: A call that sends nothing for so long is ended.
+        idle_seconds: A call that brings no whole photo for so long is ended.
         drain_seconds: Time for the answers that are due when the server is told to end.
         tls_cert, tls_key: PEM files of the server's certificate chain and key.
         tls_client_ca: PEM file of who signs the certificates that clients must have.
@@ -78,7 +79,7 @@ class ServerOptions:
         if self.receiving < 2:
             raise expected(
                 "buffer_bytes",
-                f"at least {2 * self.max_message} for photos of {self.max_bytes} bytes",
+                f"at least {4 * self.max_message} for photos of {self.max_bytes} bytes",
                 self.buffer_bytes,
             )
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -108,8 +109,13 @@ class ServerOptions:
 
     @property
     def receiving(self) -> int:
-        """Photos that are received and decoded at a time."""
-        return self.buffer_bytes // self.max_message
+        """Photos that are received and decoded at a time, and as many of streams."""
+        return self.buffer_bytes // (2 * self.max_message)
+
+    @property
+    def max_large(self) -> int:
+        """Of those that are no stream's, most that take long: room for others is left."""
+        return self.receiving // 2
 
     def address(self, port: int) -> str:
         """Write host and port as gRPC takes them."""

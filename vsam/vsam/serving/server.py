@@ -106,7 +106,12 @@ async def _answer(
         capacity=options.capacity,
         on_batch=metrics.batch,
     )
-    decoder = Decoder(model.prepare, workers=options.workers, max_bytes=options.max_bytes)
+    decoder = Decoder(
+        model.prepare,
+        workers=options.workers,
+        max_bytes=options.max_bytes,
+        max_large=options.max_large,
+    )
     metrics.watch("vsam_places_taken", "Photos in the server.", lambda: batcher.taken)
     metrics.watch("vsam_queue_photos", "Photos that wait for the model.", lambda: batcher.waiting)
     batches = asyncio.create_task(batcher.run())

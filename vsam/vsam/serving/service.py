@@ -76,6 +76,7 @@ class TagService:
         self._batcher: Batcher[Any, Any]
         self._decoder: Decoder[Any]
         self._receiving = asyncio.Semaphore(options.receiving)
+        self._receiving_streams = asyncio.Semaphore(options.receiving)
         self._closed = "the model is being loaded"
         self._streams = 0
         self.calls = 0
@@ -200,7 +201,7 @@ class TagService:
                     with contextlib.ExitStack() as room:
                         while running and not self._take_spare_place(len(running), room):
                             await finish_oldest()
-                        await self._receiving.acquire()
+                        await self._receiving_streams.acquire()
                         running.append(self._start(index, message, room.pop_all()))
                     del message  # else it stays until the next one is there
                     index += 1
@@ -229,7 +230,7 @@ class TagService:
         is cancelled before its first step.
         """
         received = contextlib.ExitStack()
-        received.callback(self._receiving.release)
+        received.callback(self._receiving_streams.release)
         task = asyncio.create_task(self._tag(index, message, received))
 
         def leave(_: object) -> None:
@@ -242,7 +243,7 @@ class TagService:
     async def _tag(self, index: int, message: bytes, received: contextlib.ExitStack) -> Any:
         try:
             with received:
-                request = await self._decoder.decode(message)
+                request = await self._decoder.decode(message, patient=True)
                 del message
         except BadRequestError as error:
             raise BadRequestError(f"Photo {index} of the stream, from 0: {error}") from error
@@ -256,7 +257,7 @@ class TagService:
                 message = await context.read()
         except TimeoutError as error:
             raise _RefusedError(
-                grpc.StatusCode.DEADLINE_EXCEEDED, f"Nothing came for {seconds:g} seconds."
+                grpc.StatusCode.DEADLINE_EXCEEDED, f"No whole request came for {seconds:g} seconds."
             ) from error
         return None if message is grpc.aio.EOF else message
 
