@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format protos clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -24,6 +24,11 @@ lint: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The service's messages; a test tells when this is due.
+protos: $(VENV)/.installed
+	$(BIN)/python -m grpc_tools.protoc -I vsam/vsam/serving \
+		--descriptor_set_out=vsam/vsam/serving/tag_my_outfit.binpb tag_my_outfit.proto
 
 clean:
 	rm -rf $(VENV) demo

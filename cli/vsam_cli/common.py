@@ -55,6 +55,9 @@ _EXTRA_OF = dict.fromkeys(
     "pyarrow": "arrow",
     "jinja2": "extract",
 }
+_EXTRA_OF |= dict.fromkeys(
+    ("google", "grpc", "grpc_health", "grpc_reflection", "prometheus_client"), "serve"
+)
 
 
 def make_app(about: str, **options: Any) -> typer.Typer:

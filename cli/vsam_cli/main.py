@@ -12,6 +12,8 @@ from .common import EXIT_CODES, Version, make_app, run_app
 from .evaluate import calibrate, evaluate
 from .export import export
 from .import_keras import import_keras
+from .serve import serve
+from .tag import tag
 
 app = make_app(f"Fashion tagging with pose-supervised attention. {EXIT_CODES}")
 data_app = make_app("Make data sets.")
@@ -21,6 +23,8 @@ app.command("evaluate")(evaluate)
 app.command("calibrate")(calibrate)
 app.command("card")(card)
 app.command(epilog=EXIT_CODES)(export)
+app.command("serve", no_args_is_help=True)(serve)
+app.command("tag", no_args_is_help=True, epilog=EXIT_CODES)(tag)
 
 
 @app.callback()

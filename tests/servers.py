@@ -1,0 +1,183 @@
+"""Servers that tests talk to: processes, with the real model or one that the test steers.
+
+`python tests/servers.py GATE OPTION=VALUE…` serves a model that names the colour of a photo's first
+pixel. It waits while the file GATE is there, its loading while GATE.load is there, and the decoding
+of large photos while GATE.large is there.
+"""
+
+import contextlib
+import io
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+WAIT = 60  # seconds, for what takes one or two
+
+
+class Server:
+    """A process that serves, and what it logs."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        )
+        self.lines: list[str] = []
+        self._new: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        listening = self.wait_for("event=listening")
+        self.address = re.search(r"address=(\S+)", listening)[1]
+        self.metrics_address = re.search(r"metrics=(\S+)", listening)[1]
+
+    def _read(self) -> None:
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip("\n"))
+            self._new.put(self.lines[-1])
+        self._new.put(None)
+
+    def wait_for(self, text: str) -> str:
+        """Wait until it logs a line with a text."""
+        until = time.monotonic() + WAIT
+        while (line := self._new.get(timeout=until - time.monotonic())) is not None:
+            if text in line:
+                return line
+        raise AssertionError(f"it ended without {text}:\n" + "\n".join(self.lines))
+
+    def metrics(self) -> dict[str, float]:
+        """Ask for its metrics, as Prometheus does."""
+        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+        return {name: float(value) for name, value in pairs}
+
+    def wait_until(self, name: str, value: float) -> None:
+        """Wait until a metric has a value."""
+        until = time.monotonic() + WAIT
+        while (found := self.metrics().get(name)) != value:
+            assert time.monotonic() < until, f"{name} is {found}, not {value}"
+            time.sleep(0.01)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Tell it to end, and wait."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        code = self.process.wait(WAIT)
+        self._reader.join(WAIT)
+        return code
+
+
+@contextlib.contextmanager
+def running(command: Sequence[object], *, ready: bool = True) -> Iterator[Server]:
+    """Run a server until the block ends; it is ready, or only listens."""
+    server = Server([str(part) for part in command])
+    try:
+        if ready:
+            server.wait_for("event=ready")
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.wait()
+        server.process.stderr.close()
+
+
+def command_line(run: Path, *options: object) -> list[object]:
+    """Write the command that serves a run, on ports that are free."""
+    vsam = Path(sys.executable).parent / "vsam"
+    ports = ("--port", 0, "--metrics-port", 0)
+    return [vsam, "serve", "--model", run, "--device", "cpu", *ports, *options]
+
+
+def steered(
+    gate: Path, *, ready: bool = True, **options: Any
+) -> contextlib.AbstractContextManager[Server]:
+    """Run a server whose model waits while `gate` is there."""
+    given = {"port": 0, "metrics_port": 0} | options
+    values = [f"{name}={value}" for name, value in given.items()]
+    return running([sys.executable, __file__, gate, *values], ready=ready)
+
+
+def photo(colour: Sequence[int], side: int = 8) -> bytes:
+    """Draw a PNG of one colour."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side), tuple(colour)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def colour(number: int) -> tuple[int, int, int]:
+    """Give each number below 4,096 a colour of its own."""
+    return number % 16 * 16, number // 16 % 16 * 16, number // 256 * 16
+
+
+def name(colour: Sequence[int]) -> str:
+    return "-".join(map(str, colour))
+
+
+class SteeredModel:
+    """Names the colour of a photo's first pixel."""
+
+    def __init__(self, gate: Path) -> None:
+        self._gate = gate
+        while gate.with_suffix(".load").exists():
+            time.sleep(0.002)
+        if gate.with_suffix(".fail").exists():
+            from vsam_heatmaps.errors import VsamError
+
+            raise VsamError("The model can't be loaded.")
+
+    def prepare(self, data: bytes) -> np.ndarray:
+        from vsam_heatmaps.images import decode_photo
+
+        pixels = decode_photo(data)
+        while len(pixels) > 4000 and self._gate.with_suffix(".large").exists():
+            time.sleep(0.002)
+        return pixels[0, 0]
+
+    def predict(self, items: Sequence[np.ndarray]) -> list[np.ndarray]:
+        if any(item.tolist() == [255, 0, 255] for item in items):
+            raise RuntimeError("the model fails on magenta")
+        while self._gate.exists():
+            time.sleep(0.002)
+        return list(items)
+
+    def describe(
+        self, prediction: np.ndarray, *, all_categories: bool, all_attributes: bool
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        said = [{"label": name(prediction.tolist()), "score": 1.0}]
+        return said * (2 if all_categories else 1), [
+            {"label": "a" * 100_000, "score": 1.0}
+        ] if all_attributes else []
+
+
+if __name__ == "__main__":
+    import logging
+
+    from vsam.serving.options import ServerOptions
+    from vsam.serving.server import serve
+    from vsam_heatmaps.errors import VsamError
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    values: dict[str, Any] = {}
+    for given in sys.argv[2:]:
+        key, _, text = given.partition("=")
+        kind: Any = float if key.endswith(("_seconds", "_ms")) else int
+        values[key] = (Path if key.startswith(("tls_", "token_")) else kind)(text)
+    try:
+        serve(ServerOptions(**values), lambda: SteeredModel(Path(sys.argv[1])))
+    except VsamError as error:
+        print(f"error: {error}", file=sys.stderr)
+        os._exit(1)

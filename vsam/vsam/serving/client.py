@@ -1,0 +1,258 @@
+"""Ask a server for tags. Needs `vsam[serve]`, no torch.
+
+with TagClient("localhost:8061") as client:
+    client.predict("photo.jpg").category
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import grpc
+
+from vsam_heatmaps.errors import VsamError, explain_os_error
+from vsam_heatmaps.images import read_bytes
+
+from ..predictions import TOP_CATEGORIES, LabelScore
+from .messages import (
+    PREDICT,
+    STREAM_PREDICT,
+    PredictRequest,
+    PredictResponse,
+    StreamPredictResponse,
+)
+
+Photo = bytes | str | Path
+"""A photo's file: its contents, or where it lies."""
+
+_MAX_ANSWER = 128 << 20  # bytes; gRPC's own limit, 4 MiB, is below the answer to a long stream
+
+
+class TagError(VsamError):
+    """A server could not be asked, or answered with an error.
+
+    Attributes:
+        code: gRPC's name for the kind of error: `UNAVAILABLE`, `INVALID_ARGUMENT`…
+        details: What the server, or gRPC, said.
+    """
+
+    def __init__(self, message: str, *, code: str, details: str) -> None:
+        super().__init__(message)
+        self.code, self.details = code, details
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What a model says about a photo.
+
+    Attributes:
+        categories: The most probable one, or all, the most probable first.
+        attributes: Those above the model's threshold, or all, the most probable first.
+    """
+
+    categories: tuple[LabelScore, ...]
+    attributes: tuple[LabelScore, ...]
+
+    @property
+    def category(self) -> str:
+        """The most probable category."""
+        return self.categories[0].label
+
+    def describe(self, *, all_scores: bool = False) -> dict[str, Any]:
+        """Say it in JSON's values, as `Prediction.describe` does.
+
+        Args:
+            all_scores: List every category that the server sent, not the best five.
+        """
+        categories, attributes = (
+            [entry._asdict() for entry in scores] for scores in (self.categories, self.attributes)
+        )
+        return {
+            "category": categories[0]["label"],
+            "score": categories[0]["score"],
+            "categories": categories if all_scores else categories[:TOP_CATEGORIES],
+            "attributes": attributes,
+        }
+
+
+class TagClient:
+    """Asks one server, over one connection; threads may share it.
+
+    Args:
+        address: Host and port, `localhost:8061`.
+        token: One of the server's tokens.
+        tls_ca: PEM file of who signed the server's certificate; this or `tls` turns TLS on.
+        tls: Use TLS, and trust whom gRPC trusts.
+        tls_cert, tls_key: PEM files of a certificate for a server that asks clients for one.
+        timeout: Seconds for each call, a whole stream included; None waits for ever.
+
+    Raises:
+        VsamError: If a file can't be read.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        tls_ca: str | Path | None = None,
+        tls: bool = False,
+        tls_cert: str | Path | None = None,
+        tls_key: str | Path | None = None,
+        timeout: float | None = 60.0,
+    ) -> None:
+        self.address, self._timeout = address, timeout
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        options = [("grpc.max_receive_message_length", _MAX_ANSWER)]
+        if tls or tls_ca or tls_cert:
+            credentials = grpc.ssl_channel_credentials(
+                *(_read(path) for path in (tls_ca, tls_key, tls_cert))
+            )
+            self._channel = grpc.secure_channel(address, credentials, options)
+        else:
+            self._channel = grpc.insecure_channel(address, options)
+        self._predict = self._channel.unary_unary(
+            PREDICT, PredictRequest.SerializeToString, PredictResponse.FromString
+        )
+        self._stream = self._channel.stream_unary(
+            STREAM_PREDICT, PredictRequest.SerializeToString, StreamPredictResponse.FromString
+        )
+
+    def predict(
+        self, photo: Photo, *, all_categories: bool = False, all_attributes: bool = False
+    ) -> Tags:
+        """Tag a photo.
+
+        Args:
+            photo: Contents or path of its file.
+            all_categories: List every category, not the best one.
+            all_attributes: List every attribute, not those above the model's threshold.
+
+        Raises:
+            UnreadablePhotoError: If the file can't be read.
+            TagError: If the server can't be reached or refuses.
+        """
+        request = _request(photo, all_categories, all_attributes)
+        with self._told():
+            answer = self._predict(request, timeout=self._timeout, metadata=self._metadata)
+        return _tags(answer)
+
+    def stream(
+        self,
+        photos: Iterable[Photo],
+        *,
+        all_categories: bool = False,
+        all_attributes: bool = False,
+    ) -> list[Tags]:
+        """Tag many photos in one call; they are read as the server takes them.
+
+        Args:
+            photos: Contents or paths. One that can't be read ends the call.
+            all_categories: As for `predict`.
+            all_attributes: As for `predict`.
+
+        Returns:
+            One for each photo, in their order.
+
+        Raises:
+            UnreadablePhotoError: If a file can't be read.
+            TagError: If the server can't be reached or refuses a photo, whose number it names.
+        """
+        unreadable: list[BaseException] = []
+
+        def requests() -> Iterator[Any]:
+            try:
+                for photo in photos:
+                    yield _request(photo, all_categories, all_attributes)
+            except BaseException as error:  # in gRPC's thread: it would be lost there
+                unreadable.append(error)
+                raise
+
+        try:
+            with self._told():
+                answer = self._stream(requests(), timeout=self._timeout, metadata=self._metadata)
+        except TagError:
+            if unreadable:
+                raise unreadable[0] from None
+            raise
+        return [_tags(prediction) for prediction in answer.predictions]
+
+    def is_ready(self) -> bool:
+        """Ask whether the server has its model ready; False also if nobody answers."""
+        from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+        stub = health_pb2_grpc.HealthStub(self._channel)
+        try:
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=self._timeout)
+        except grpc.RpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> TagClient:
+        """Close it when the block ends."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn gRPC's errors into one line."""
+        try:
+            yield
+        except grpc.RpcError as error:
+            code, details = error.code().name, " ".join((error.details() or "").split())
+            remedy = _REMEDIES.get(code, "")
+            raise TagError(
+                f"The server at {self.address} gave no tags: {details} ({code}){remedy}",
+                code=code,
+                details=details,
+            ) from error
+
+
+_REMEDIES = {
+    "UNAVAILABLE": ". Is it running, is it ready, and do both sides use TLS or neither?",
+    "DEADLINE_EXCEEDED": ". Allow more time.",
+    "UNAUTHENTICATED": ". Give the client one of the server's tokens.",
+    "UNIMPLEMENTED": ". Is it a Tag My Outfit service?",
+}
+
+
+def _request(photo: Photo, all_categories: bool, all_attributes: bool) -> Any:
+    data = photo if isinstance(photo, bytes) else read_bytes(Path(photo))
+    return PredictRequest(
+        image_data=data, all_categories=all_categories, all_attributes=all_attributes
+    )
+
+
+def _tags(answer: Any) -> Tags:
+    return Tags(
+        *(
+            tuple(LabelScore(entry.label, entry.value) for entry in field)
+            for field in (answer.categories, answer.attributes)
+        )
+    )
+
+
+def _read(path: str | Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise explain_os_error(error, f"read {path}") from error

@@ -1,0 +1,122 @@
+"""Who may ask: TLS with or without certificates of clients, and bearer tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from vsam_heatmaps.errors import VsamError, explain_os_error
+
+from .options import ServerOptions
+
+HEALTH = "/grpc.health.v1.Health/"
+"""Open to everybody: load balancers have no token, and it tells nothing but its state."""
+
+
+def read_file(path: Path) -> bytes:
+    """Read a small file.
+
+    Raises:
+        VsamError: If it can't be.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise explain_os_error(error, f"read {path}") from error
+
+
+def server_credentials(options: ServerOptions) -> grpc.ServerCredentials | None:
+    """Read certificates and key; None without TLS.
+
+    Raises:
+        VsamError: If a file is missing, holds something else, or key and certificate don't fit.
+    """
+    if options.tls_cert is None or options.tls_key is None:
+        return None
+    chain, key = read_file(options.tls_cert), read_file(options.tls_key)
+    authority = options.tls_client_ca and read_file(options.tls_client_ca)
+    # gRPC would only say that it can't bind; Python's ssl says what is wrong.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # A password that is asked for on a terminal would stop the server.
+        context.load_cert_chain(options.tls_cert, options.tls_key, password=lambda: "")
+    except (ssl.SSLError, ValueError) as error:
+        raise VsamError(
+            f"Expected {options.tls_cert} and {options.tls_key} to be a certificate and its key, "
+            f"PEM without a password, but {_reason(error)}."
+        ) from error
+    if authority:
+        try:
+            context.load_verify_locations(options.tls_client_ca)
+        except ssl.SSLError as error:
+            raise VsamError(
+                f"Expected {options.tls_client_ca} to hold PEM certificates, but {_reason(error)}."
+            ) from error
+    return grpc.ssl_server_credentials(
+        [(key, chain)], root_certificates=authority, require_client_auth=authority is not None
+    )
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "reason", None) or str(error)
+
+
+def read_tokens(path: Path) -> list[bytes]:
+    """Read tokens, one a line, as their SHA-256.
+
+    Raises:
+        VsamError: If there is none, or one could not be sent in a header.
+    """
+    lines = [line.strip() for line in read_file(path).splitlines()]
+    tokens = [line for line in lines if line]
+    if not tokens:
+        raise VsamError(f"Expected {path} to hold a token a line, but it is empty.")
+    if not all(token.isascii() and token.decode("ascii").isprintable() for token in tokens):
+        raise VsamError(f"Expected {path} to hold printable ASCII alone.")
+    return [hashlib.sha256(token).digest() for token in tokens]
+
+
+class TokenGuard(grpc.aio.ServerInterceptor):
+    """Refuses calls without a token, before their photos are received. Health is open.
+
+    Args:
+        tokens: See `read_tokens`.
+        on_refusal: Told each refused method.
+    """
+
+    def __init__(self, tokens: list[bytes], on_refusal: Callable[[str], None]) -> None:
+        self._tokens, self._on_refusal = tokens, on_refusal
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Pass a call on, or give the handler that refuses it."""
+        if details.method.startswith(HEALTH) or self._admits(details.invocation_metadata):
+            return await continuation(details)
+        self._on_refusal(details.method)
+        return grpc.stream_stream_rpc_method_handler(_refuse)
+
+    def _admits(self, metadata: Any) -> bool:
+        given = [value for name, value in metadata or () if name == "authorization"]
+        if len(given) != 1 or not isinstance(given[0], str):
+            return False
+        scheme, _, token = given[0].partition(" ")
+        digest = hashlib.sha256(token.strip().encode()).digest()
+        # All are compared, each in constant time: the answer's time tells nothing about a token.
+        fits = [hmac.compare_digest(digest, known) for known in self._tokens]
+        return scheme.lower() == "bearer" and any(fits)
+
+
+async def _refuse(requests: object, context: grpc.aio.ServicerContext) -> None:
+    await context.abort(
+        grpc.StatusCode.UNAUTHENTICATED,
+        "Expected the metadata `authorization: Bearer TOKEN` with a token of this server.",
+    )
