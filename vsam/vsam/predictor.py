@@ -196,7 +196,10 @@ class Predictor:
     def _predict(self, pixels: Sequence[torch.Tensor], sources: Sequence[Any]) -> list[Prediction]:
         if not pixels:
             return []
-        batch = torch.stack(list(pixels)).to(self.network.device)
+        # Resized photos have their channels last in memory, and networks want them so.
+        # (3, S, S) each -> (B, S, S, 3) -> (B, 3, S, S)
+        batch = torch.stack([photo.movedim(0, -1) for photo in pixels]).movedim(-1, 1)
+        batch = batch.to(self.network.device)
         output = self.network(self.preprocessing.normalize(batch))
         logits = output.category_logits / self._temperature
         categories = logits.softmax(dim=1).cpu().numpy()
