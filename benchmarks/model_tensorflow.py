@@ -21,7 +21,7 @@ def main() -> None:
     import tensorflow as tf
 
     model = make_reference.build()
-    model.load_weights(sys.argv[1])
+    model.load_weights(sys.argv[1], by_name=True)
     run = tf.function(model)
     batch = tf.constant(
         np.random.default_rng(0).uniform(-120, 130, (int(sys.argv[2]), 224, 224, 3)), tf.float32

@@ -177,7 +177,7 @@ def make(arguments: argparse.Namespace) -> None:
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     import published_model
 
-    from vsam.export import export_run
+    from vsam.export.making import export_run
     from vsam.keras_import import import_keras
     from vsam_heatmaps.photos import list_photos
 
@@ -216,7 +216,7 @@ def network(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Run one side."""
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
     parser = argparse.ArgumentParser(description=__doc__)
     sides = parser.add_subparsers(required=True)
     one = sides.add_parser("step")
