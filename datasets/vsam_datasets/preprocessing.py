@@ -73,7 +73,7 @@ class Preprocessing:
             rows, columns = (_nearest(extent, side) for extent in photo.shape[:2])
             return torch.from_numpy(photo[rows[:, None], columns]).permute(2, 0, 1)
         # (H, W, 3) -> (3, H, W), without a copy: torchvision resizes this memory layout fastest.
-        pixels = torch.from_numpy(np.require(photo, requirements="CW")).permute(2, 0, 1)
+        pixels = torch.from_numpy(np.require(photo, requirements=["C", "W"])).permute(2, 0, 1)
         return functional.resize(
             pixels,
             [side, side],

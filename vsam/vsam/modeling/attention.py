@@ -75,24 +75,9 @@ class SpatialAttention(nn.Module):
             (B, 1, H, W), 0..1, at least float32: in bf16 all above 0.998 would be 1, and the loss
             compares thousands of pixels.
         """
-        # (B, C, H, W) -> (B, H, W, C): a view, where channels lie last in memory
-        pixels = features.movedim(1, -1)
+        summary = _summary_in_training(features) if self.training else _summary(features)
         wide = torch.promote_types(features.dtype, torch.float32)
-        # A sum, because the gradient of a mean would be divided once for each channel.
-        mean = (pixels.sum(dim=-1, dtype=wide) / pixels.shape[-1]).to(features.dtype)
-        summary = torch.stack([mean, _largest(pixels)], dim=1)  # (B, 2, H, W)
         return torch.sigmoid(self.conv(summary).to(wide))
-
-
-def _largest(values: torch.Tensor) -> torch.Tensor:
-    """Take the maximum along the last axis.
-
-    In training one place gets the gradient: a scatter, where amax, which shares it among equals,
-    takes four passes over the features. Elsewhere amax, which exports as a plain reduction.
-    """
-    if values.requires_grad:
-        return values.max(dim=-1).values
-    return values.amax(dim=-1)
 
 
 class AttentionBlock(nn.Module):
@@ -152,10 +137,39 @@ class AttentionBlock(nn.Module):
         if stride == 1:  # the stages of a ViT have one side
             return last + _GAIN * features * gate, attention
         # Published: an average over kernel 2 with stride 4, so three of four pixels are skipped.
-        # They are skipped before they are gated, which spares time and a copy of the features.
-        windows = _windows(features, stride) * _windows(gate, stride)
-        pooled = windows.sum(dim=(2, 4)).movedim(-1, 1)  # (B, h, 2, w, 2, C) -> (B, C, h, w)
-        return torch.add(last, pooled, alpha=_GAIN / _KERNEL**2), attention
+        pool = _pool_in_training if self.training else _pool
+        return last + _GAIN * pool(features, gate, stride), attention
+
+
+# What follows is there twice: in few steps that every runtime does well, for predictions and
+# exports; and for training, in other steps whose gradients take fewer passes over the features. In
+# OpenVINO the second ones would take half of the whole network's time.
+
+
+def _summary(features: torch.Tensor) -> torch.Tensor:
+    """Take mean and maximum over channels: (B, C, H, W) -> (B, 2, H, W)."""
+    return torch.cat([features.mean(1, keepdim=True), features.amax(1, keepdim=True)], dim=1)
+
+
+def _summary_in_training(features: torch.Tensor) -> torch.Tensor:
+    """As `_summary`. The maximum's gradient goes to one channel, where `_summary` shares it."""
+    # (B, C, H, W) -> (B, H, W, C): a view, where channels lie last in memory
+    pixels = features.movedim(1, -1)
+    wide = torch.promote_types(features.dtype, torch.float32)
+    # A sum, because the gradient of a mean would be divided once for each channel.
+    mean = (pixels.sum(dim=-1, dtype=wide) / pixels.shape[-1]).to(features.dtype)
+    return torch.stack([mean, pixels.max(dim=-1).values], dim=1)
+
+
+def _pool(features: torch.Tensor, gate: torch.Tensor, stride: int) -> torch.Tensor:
+    """Gate and pool: (B, C, H_1, W_1) -> (B, C, H_last, W_last)."""
+    return F.avg_pool2d(features * gate, _KERNEL, stride)
+
+
+def _pool_in_training(features: torch.Tensor, gate: torch.Tensor, stride: int) -> torch.Tensor:
+    """As `_pool`, but pixels are skipped before they are gated, which spares a copy of all."""
+    windows = _windows(features, stride) * _windows(gate, stride)
+    return windows.mean(dim=(2, 4)).movedim(-1, 1)  # (B, h, 2, w, 2, C) -> (B, C, h, w)
 
 
 def _windows(maps: torch.Tensor, stride: int) -> torch.Tensor:
