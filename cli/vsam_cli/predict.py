@@ -76,6 +76,13 @@ def predict(
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Photos with more pixels count as unreadable.")
     ] = 100_000_000,
+    reduced_decode: Annotated[
+        bool,
+        typer.Option(
+            "--reduced-decode",
+            help="Decode large JPEGs at a reduced scale: faster, and scores move by about 0.01.",
+        ),
+    ] = False,
     device: Annotated[Device, typer.Option()] = Device.auto,
     precision: Annotated[Precision, typer.Option()] = Precision.fp32,
     version: Version = False,
@@ -121,6 +128,7 @@ def predict(
             batch_size=batch_size,
             workers=workers,
             max_pixels=max_pixels,
+            reduced=reduced_decode,
             also=prediction_files.shrink_for_overlay if attention else None,
         ):
             id_, prediction = tagged.photo.id, tagged.prediction

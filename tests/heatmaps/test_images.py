@@ -319,6 +319,17 @@ class TestReduced:
         assert reduced.image.shape == (50, 50, 3)
         assert reduced.size == ((400, 399) if orientation <= 4 else (399, 400))
 
+    def test_the_shorter_side_can_be_what_counts(self):
+        data = encode(self.photo().resize((400, 160)), "JPEG")
+        widths = {}
+        for side in range(1, 170):
+            photo = decode_photo(data, least_shorter_side=side)
+            assert photo.shape[0] >= min(side, 160)
+            widths[side] = photo.shape[1]
+        assert [widths[side] for side in (20, 21, 40, 41, 80, 81)] == [50, 100, 100, 200, 200, 400]
+        assert decode_photo(data, least_side=50, least_shorter_side=41).shape == (80, 200, 3)
+        assert decode_photo(data, least_side=201, least_shorter_side=41).shape == (160, 400, 3)
+
     def test_a_photo_is_never_enlarged_nor_reduced_too_far(self):
         data = encode(self.photo().resize((100, 70)), "JPEG")
         for side in range(1, 140):

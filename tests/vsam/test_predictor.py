@@ -107,6 +107,22 @@ def test_photos_with_too_many_pixels_are_unreadable(predictor, listed):
     assert "--max-pixels" in tagged.error
 
 
+def test_large_jpegs_can_be_decoded_at_a_reduced_scale(predictor, tmp_path):
+    """Four times the model's 32 pixels: 128 of 512 or more, so a quarter."""
+    y, x = np.mgrid[:640, :512]
+    pixels = np.stack([x % 256, y % 256, (x + y) // 5], axis=2).astype(np.uint8)
+    for name in ("large.jpg", "large.png"):
+        Image.fromarray(pixels).save(tmp_path / name, quality=95)
+    shapes = {}
+    for reduced in (False, True):
+        for tagged in predictor.predict_files(
+            list_photos([tmp_path]), reduced=reduced, also=lambda image: image.shape
+        ):
+            shapes[tagged.photo.id, reduced] = tagged.extra
+    assert shapes["large.jpg", True] == (160, 128, 3)
+    assert {shapes.pop(each) for each in shapes.keys() - {("large.jpg", True)}} == {(640, 512, 3)}
+
+
 def test_also_is_called_with_each_readable_photo(predictor, listed, tmp_path):
     photos = [listed[0], Photo("absent", tmp_path / "absent"), listed[1]]
     tagged = list(predictor.predict_files(photos, also=lambda photo: photo.shape))

@@ -30,6 +30,10 @@ THRESHOLDS = ("run", "attribute")
 """Where an attribute's threshold comes from: the run's one for all, or the calibration's own."""
 
 
+# Pixels of a photo that is decoded at a reduced scale, for each of the model's; figures for others
+# are in benchmarks/README.md.
+_REDUCED_SCALE = 4
+
 _Item = TypeVar("_Item")
 _Loaded = TypeVar("_Loaded")
 
@@ -226,6 +230,7 @@ class Predictor:
         batch_size: int = 32,
         workers: int = 4,
         max_pixels: int = MAX_PIXELS,
+        reduced: bool = False,
         also: Callable[[NDArray[np.uint8]], Any] | None = None,
     ) -> Iterator[Tagged]:
         """Tag photo files in order; threads decode the next photos while the model works.
@@ -235,13 +240,18 @@ class Predictor:
             batch_size: Photos in one forward pass.
             workers: Threads that decode.
             max_pixels: Photos with more pixels count as unreadable.
+            reduced: Decode large JPEGs at the smallest scale at which the shorter side has four
+                times the model's pixels. Scores move a little.
             also: Called with each decoded photo, in a thread; its result is `Tagged.extra`.
         """
+        least = _REDUCED_SCALE * self.preprocessing.image_size if reduced else None
 
         def load(photo: Photo) -> tuple[torch.Tensor | None, str, Any]:
             try:
                 image = decode_photo(
-                    photo.read(max_bytes=max_bytes(max_pixels)), max_pixels=max_pixels
+                    photo.read(max_bytes=max_bytes(max_pixels)),
+                    max_pixels=max_pixels,
+                    least_shorter_side=least,
                 )
             except UnreadablePhotoError as error:
                 return None, str(error), None

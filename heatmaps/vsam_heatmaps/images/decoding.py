@@ -109,10 +109,19 @@ def check_size(size: int, max_bytes: int) -> None:
 
 
 def decode_photo(
-    data: bytes, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None
+    data: bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    least_side: int | None = None,
+    least_shorter_side: int | None = None,
 ) -> NDArray[np.uint8]:
     """Decode a photo to upright 8-bit RGB: the image of `decode`, (H, W, 3) uint8."""
-    return decode(data, max_pixels=max_pixels, least_side=least_side).image
+    return decode(
+        data,
+        max_pixels=max_pixels,
+        least_side=least_side,
+        least_shorter_side=least_shorter_side,
+    ).image
 
 
 def from_pillow(image: Any, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -151,7 +160,13 @@ class Decoded:
     size: tuple[int, int]
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None) -> Decoded:
+def decode(
+    data: bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    least_side: int | None = None,
+    least_shorter_side: int | None = None,
+) -> Decoded:
     """Decode a photo to upright 8-bit RGB, if wanted at a reduced scale.
 
     EXIF rotation is applied, transparency is laid over white, 16 bits become 8, grey and CMYK
@@ -165,17 +180,20 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, least_side: int | None 
             smallest at which its longer side is not below this many pixels: most of the time of a
             large one goes into pixels that a network never sees. None decodes in full, as does
             every other format.
+        least_shorter_side: The same for its shorter side; with both, both hold.
 
     Raises:
         UnreadablePhotoError: If it is empty, truncated, too large or no image.
     """
     try:
-        return _decode(data, max_pixels, least_side)
+        return _decode(data, max_pixels, least_side, least_shorter_side)
     except MemoryError as error:
         raise UnreadablePhotoError("there is not enough memory to decode it") from error
 
 
-def _decode(data: bytes, max_pixels: int, least_side: int | None) -> Decoded:
+def _decode(
+    data: bytes, max_pixels: int, least_side: int | None, least_shorter_side: int | None
+) -> Decoded:
     if not data:
         raise UnreadablePhotoError("the file is empty")
     header = read_header(data)
@@ -190,9 +208,18 @@ def _decode(data: bytes, max_pixels: int, least_side: int | None) -> Decoded:
         return _in_full(_turned(_decode_with_pillow(header), header.orientation))
     if header.alpha:
         return _in_full(_turned(_decode_over_white(header.data), header.orientation))
-    if header.kind != "JPEG" or least_side is None:
+    least = [
+        (side, wanted)
+        for side, wanted in (
+            (max(header.size), least_side),
+            (min(header.size), least_shorter_side),
+        )
+        if wanted is not None
+    ]
+    if header.kind != "JPEG" or not least:
         return _in_full(_decode_with_opencv(header.data))
-    divisor = next((d for d in (8, 4, 2) if -(-max(header.size) // d) >= least_side), 1)
+    fits = (d for d in (8, 4, 2) if all(-(-side // d) >= wanted for side, wanted in least))
+    divisor = next(fits, 1)
     image = _decode_with_opencv(header.data, divisor)
     return Decoded(image, _upright(header, image, divisor))
 
