@@ -20,6 +20,7 @@ from vsam.export.calibration import read_calibration_photos
 from vsam.export.folder import FILES, Exported, sync_and_hash
 from vsam.export.making import export_run
 from vsam.export.program import trace
+from vsam.modeling.build import ModelConfig, build_vsam
 from vsam.modeling.vsam import VsamOutput
 from vsam.networks import load_network
 from vsam.predictor import Predictor
@@ -100,6 +101,29 @@ def sign(folder: Path, name: str) -> Path:
     values["export"]["sha256"][name] = sync_and_hash(folder / name)
     path.write_text(json.dumps(values))
     return folder
+
+
+def test_a_vision_transformer_is_exported_for_torch(tmp_path):
+    """Its archive holds what VGG's does not: multiples of the batch's size."""
+    config = ModelConfig(categories=2, attributes=3, image_size=32, backbone="vit_tiny_patch16_224")
+    torch.manual_seed(0)
+    model = build_vsam(config).eval()
+    with run_folder.new_run(tmp_path / "run") as made:
+        run_folder.save_tensors(made / run_folder.WEIGHTS, model.state_dict(), {})
+        run_folder.save_description(
+            made,
+            config=config,
+            preprocessing=Preprocessing(image_size=32),
+            labels=run_folder.Labels(("a", "b"), ("c", "d", "e")),
+            threshold=0.5,
+            training={},
+        )
+    export_run(tmp_path / "run", tmp_path / "export", format="torch-export")
+    images = torch.randn(3, 3, 32, 32)
+    with torch.inference_mode():
+        wanted = model(images)
+    for found, exact in zip(load_network(tmp_path / "export")(images), wanted, strict=True):
+        torch.testing.assert_close(found, exact, **CLOSE)
 
 
 @torch.inference_mode()

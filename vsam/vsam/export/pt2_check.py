@@ -8,8 +8,10 @@ function below `torch` a step names. So only what `torch_format.write_program` w
   member, compiled libraries least of all;
 - no number is pickled;
 - each step of the graph is an operator of PyTorch's Core ATen set (arithmetic on tensors, without
-  side effects) or takes an item of a tuple; no sub-graphs, foreign objects, guards or notes;
-- each other text is a plain name, the one symbol of the batch, or the tree of inputs and outputs.
+  side effects), takes an item of a tuple or multiplies a size; no sub-graphs, foreign objects,
+  guards or notes;
+- each other text is a plain name, infinity, the symbol of the batch or a multiple of it, or the
+  tree of inputs and outputs.
 """
 
 from __future__ import annotations
@@ -40,10 +42,13 @@ _VALUES = frozenset(
     "as_optional_tensor as_optional_tensors".split()
 )
 _PLAIN = re.compile(r"[\w.]*", re.ASCII)
-_SYMBOL = re.compile(r"(Symbol\('s\d+'(, \w+=True)*\)|s\d+)", re.ASCII)
+_SYMBOL = r"(Symbol\('s\d+'(, \w+=True)*\)|s\d+)"
+# The batch, or a multiple of it: the patches of all photos, say.
+_SIZE = re.compile(rf"{_SYMBOL}|Mul\(Integer\(\d{{1,9}}\), {_SYMBOL}\)", re.ASCII)
 _VERSION = re.compile(r"[\w.+]+", re.ASCII)
 _OPERATOR = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)", re.ASCII)
-_GETITEM = "_operator.getitem"
+_PYTHON_OPERATORS = ("_operator.getitem", "_operator.mul")
+_NUMBER = re.compile(r"-?Infinity|NaN")  # as JSON's text
 _TREE_TYPES = (None, "builtins.tuple", "builtins.list", "builtins.dict")
 
 
@@ -113,7 +118,9 @@ def _check_graph(program: dict[str, Any]) -> None:
         elif key.startswith("as_") and key not in _VALUES:
             raise UnsafeArchiveError(f"{_GRAPH} has a value of the kind {key}")
         else:
-            rule = {"expr_str": _SYMBOL, "torch_version": _VERSION}.get(key, _PLAIN)
+            rule = {"as_float": _NUMBER, "expr_str": _SIZE, "torch_version": _VERSION}.get(
+                key, _PLAIN
+            )
             for text in value if isinstance(value, list) else [value]:
                 if isinstance(text, str) and not rule.fullmatch(text):
                     raise UnsafeArchiveError(f"{_GRAPH} has {_short(text)} as {key}")
@@ -134,7 +141,7 @@ def _walk(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _check_operator(name: Any) -> None:
-    if name == _GETITEM:
+    if name in _PYTHON_OPERATORS:
         return
     found = _OPERATOR.fullmatch(name) if isinstance(name, str) else None
     packet = getattr(torch.ops.aten, found[1], None) if found else None
