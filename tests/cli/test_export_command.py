@@ -30,7 +30,7 @@ def export(run, monkeypatch, capsys):
     """Give a function that runs the command: exit code, stdout, stderr."""
 
     def go(*arguments: object) -> tuple[int, str, str]:
-        code = call("vsam-main", ["export", run, *arguments], monkeypatch)
+        code = call("vsam", ["export", run, *arguments], monkeypatch)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
