@@ -72,7 +72,7 @@ def tensors(*arrays: np.ndarray) -> list[torch.Tensor]:
 
 def test_names_are_those_that_can_be_chosen():
     assert set(REGULARISERS) == {*MEASURES, "none"}
-    assert tuple(Regulariser) == REGULARISERS
+    assert tuple(Regulariser) == ("auto", *REGULARISERS)
     assert tuple(LambdaDecay) == LAMBDA_DECAYS
 
 
