@@ -25,10 +25,13 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The service's messages; a test tells when this is due.
+# The services' messages; a test tells when this is due.
+PROTOS := tag_my_outfit open_pose image_source visualization
 protos: $(VENV)/.installed
-	$(BIN)/python -m grpc_tools.protoc -I vsam/vsam/serving \
-		--descriptor_set_out=vsam/vsam/serving/tag_my_outfit.binpb tag_my_outfit.proto
+	for name in $(PROTOS); do \
+		$(BIN)/python -m grpc_tools.protoc -I vsam/vsam/serving \
+			--descriptor_set_out=vsam/vsam/serving/$$name.binpb $$name.proto || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) demo

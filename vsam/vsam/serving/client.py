@@ -92,7 +92,7 @@ class TagClient:
         timeout: Seconds for each call, a whole stream included; None waits for ever.
 
     Raises:
-        VsamError: If a file can't be read.
+        VsamError: If a file can't be read, or `tls_cert` and `tls_key` don't come together.
     """
 
     def __init__(
@@ -109,6 +109,8 @@ class TagClient:
         self.address, self._timeout = address, timeout
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         options = [("grpc.max_receive_message_length", _MAX_ANSWER)]
+        if (tls_cert is None) != (tls_key is None):
+            raise VsamError("Expected `tls_cert` and `tls_key` to come together, but got one.")
         if tls or tls_ca or tls_cert:
             credentials = grpc.ssl_channel_credentials(
                 *(_read(path) for path in (tls_ca, tls_key, tls_cert))
