@@ -25,12 +25,15 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The services' messages; a test tells when this is due.
-PROTOS := tag_my_outfit open_pose image_source visualization
+# The services' messages, and where platforms like Acumos look for each; a test tells when it is due.
+PROTOS := tag:tag_my_outfit pose:open_pose source:image_source view:visualization
 protos: $(VENV)/.installed
-	for name in $(PROTOS); do \
+	for each in $(PROTOS); do \
+		stage=$${each%%:*}; name=$${each#*:}; \
 		$(BIN)/python -m grpc_tools.protoc -I vsam/vsam/serving \
 			--descriptor_set_out=vsam/vsam/serving/$$name.binpb $$name.proto || exit 1; \
+		mkdir -p deploy/acumos/$$stage; \
+		cp vsam/vsam/serving/$$name.proto deploy/acumos/$$stage/model.proto; \
 	done
 
 clean:

@@ -19,6 +19,7 @@ from vsam_heatmaps.errors import VsamError, explain_os_error
 from vsam_heatmaps.images import read_bytes
 
 from ..predictions import TOP_CATEGORIES, LabelScore
+from .health import is_serving
 from .messages import (
     PREDICT,
     STREAM_PREDICT,
@@ -186,14 +187,7 @@ class TagClient:
 
     def is_ready(self) -> bool:
         """Ask whether the server has its model ready; False also if nobody answers."""
-        from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-        stub = health_pb2_grpc.HealthStub(self._channel)
-        try:
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=self._timeout)
-        except grpc.RpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        return is_serving(self._channel, timeout=self._timeout)
 
     def close(self) -> None:
         """End the connection."""
