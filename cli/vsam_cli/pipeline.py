@@ -48,7 +48,7 @@ def pipeline(
     with stopped_by_signals() as stop:
         shown.open()
         try:
-            tell("listening", page=shown.address)
+            tell("listening", address=shown.address, metrics="off")
             loaded = PredictorModel.load(
                 model,
                 device=device.value,

@@ -123,7 +123,7 @@ class Page:
                 f"Could not listen on port {self._page.port} of {options.host} for the page: "
                 f"{error.strerror}. Name another --page-port."
             ) from error
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
         scheme = "https" if context else "http"
         self.address = f"{scheme}://{options.address(self._server.server_port)}"
 
