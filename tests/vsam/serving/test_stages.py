@@ -1,11 +1,14 @@
 """The stages as an orchestrator meets them: linked by stubs, by reflection, and each misused."""
 
 import csv
+import io
 import json
+import random
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import numpy as np
 import pytest
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from hostile import mutated
 from image_files import jpeg
 from PIL import Image
 from servers import WAIT, command_line
@@ -400,12 +404,16 @@ def test_who_takes_no_photo_is_let_go(album, tmp_path):
 
 
 def test_what_can_not_start_says_so_in_one_line(
-    album, known, running, tmp_path, monkeypatch, capsys
+    album, running, tiny_run, tmp_path, monkeypatch, capsys
 ):
     empty, text = tmp_path / "empty", tmp_path / "text"
     empty.mkdir()
     text.mkdir()
     (text / "notes.md").write_text("no photo")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "a.jpg").write_bytes(b"no photo")
+    tagging = ("--model", tiny_run, "--device", "cpu", "--page-port", 0)
     taken = running["source"].address.rpartition(":")[2]
     page = page_of(running["view"]).rpartition(":")[2]
     for arguments, told in (
@@ -419,6 +427,7 @@ def test_what_can_not_start_says_so_in_one_line(
         (("serve-view", "--host", "::"), "but others reach ::"),
         (("serve-pose", "--pose-model", tmp_path / "x.task", "--port", 0), "is not there"),
         (("pipeline", empty, "--model", tmp_path), f"Expected `{empty}` to hold photos"),
+        (("pipeline", broken, *tagging), "Expected photos that can be read, but there is none."),
         (("pipeline", album, "--model", empty, "--page-port", page), "for the page"),
     ):
         assert call("vsam", arguments, monkeypatch) == 1, arguments
@@ -438,3 +447,64 @@ def test_a_stream_that_was_accepted_goes_on_when_the_source_is_told_to_end(album
         late = source.refusal("Get", source.request("Get"))
         assert late.code() is grpc.StatusCode.UNAVAILABLE
         assert len(list(stream)) == 9
+
+
+def test_a_full_stage_refuses_at_once_and_recovers(album):
+    image = {"data": (album / "00000.jpg").read_bytes()}
+    options = ("--max-queue", 1, "--metrics-port", 0, "--page-port", 0)
+    with stage("serve-view", *options, without=LIGHT) as server:
+        view, silent = Reflected(server.address), threading.Event()
+
+        def nothing():
+            silent.wait(WAIT)
+            yield from ()
+
+        path = f"/{view.service}/Visualize"
+        waiting = view.channel.stream_unary(path).future(nothing(), timeout=WAIT)
+        server.wait_until("vsam_places_taken", 1)
+        full = view.refusal("Visualize", view.request("Visualize", image=image))
+        assert full.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        waiting.cancel()
+        silent.set()
+        server.wait_until("vsam_places_taken", 0)
+        view.call("Visualize", view.request("Visualize", image=image))
+        assert len(shown(server)) == 1
+
+
+@pytest.mark.parametrize(("name", "method"), [("pose", "estimate"), ("view", "Visualize")])
+def test_no_message_ends_or_stalls_a_stage(known, album, name, method):
+    small = io.BytesIO()
+    Image.open(album / "00000.jpg").resize((60, 80)).save(small, "JPEG")
+    image = {"data": small.getvalue()}
+    stage_ = known[name]
+    request = stage_.request(method, **(image if name == "pose" else {"image": image}))
+    data = request.SerializeToString()
+    rng, codes, said = random.Random(0), set(), []
+    raw = stage_.channel.unary_unary(f"/{stage_.service}/{method}")
+    for _ in range(60):
+        try:
+            raw(mutated(data, rng), timeout=WAIT)
+            codes.add("OK")
+        except grpc.RpcError as error:
+            codes.add(error.code().name)
+            said.append(error.details())
+    assert all(len(line.splitlines()) == 1 for line in said)
+    assert codes == {"OK", "INVALID_ARGUMENT"}
+    stage_.call(method, request)
+
+
+def test_the_commands_help_loads_nothing_heavy():
+    heavy = ["torch", "grpc", "google.protobuf", "mediapipe", "prometheus_client", "numpy", "cv2"]
+    for name in ("serve-pose", "serve-source", "serve-view", "pipeline"):
+        program = (
+            f"import sys; sys.argv = ['vsam', '{name}', '--help']\n"
+            "from vsam_cli.main import run\n"
+            "try: run()\n"
+            f"finally: print('LOADED', [name for name in {heavy} if name in sys.modules])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"Usage: vsam {name}" in done.stdout
+        assert done.stdout.rstrip().endswith("LOADED []")

@@ -174,6 +174,10 @@ class Service(ABC):
                 grpc.StatusCode.UNAVAILABLE, f"Not ready: {self._closed}. Try again later."
             )
 
+    def _watch(self, places: Places) -> None:
+        """Report how many places are taken."""
+        self._metrics.watch("vsam_places_taken", "Photos in the server.", lambda: places.taken)
+
     @contextlib.asynccontextmanager
     async def _in_time(self, late: str) -> AsyncIterator[None]:
         """End a call whose client does nothing for too long; `late` says what it should have."""
@@ -244,9 +248,7 @@ class PhotoService(Service):
             photo=self.photo,
         )
         self._places = self._make_places(thread)
-        self._metrics.watch(
-            "vsam_places_taken", "Photos in the server.", lambda: self._places.taken
-        )
+        self._watch(self._places)
 
     def _make_places(self, thread: Executor) -> Places:
         return Places(self._options.capacity)

@@ -54,6 +54,7 @@ class SourceService(Service):
     def start(self, thread: Executor) -> None:
         """Start the threads that read."""
         self._lane = Lane(self._options.workers, "read")
+        self._watch(self._places)
 
     @property
     def about(self) -> dict[str, object]:
