@@ -1,6 +1,7 @@
 """The pipeline's stages as processes, and clients that know nothing of the package."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from servers import WAIT, Server
@@ -55,6 +57,53 @@ from vsam_cli.main import run
 run()
 """
 """Runs `vsam` where some packages are not installed."""
+
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+
+BLOCKING = """
+import os, sys
+for name in os.environ["WITHOUT"].split(","):
+    sys.modules[name] = None
+"""
+
+
+def compose_services() -> dict[str, Any]:
+    """Read the services of the compose file."""
+    services: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    return services
+
+
+def compose_lines(
+    photos: Path, model: Path, scratch: Path, without: dict[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """Write the command line of each service as the compose file has it, but for host and paths.
+
+    Args:
+        photos: What is mounted as photos.
+        model: What is mounted as model.
+        scratch: A folder for `tmp` and `work`, where the processes may write, and more.
+        without: For each service packages that are not installed where it runs.
+    """
+    blocking = scratch / "blocking"
+    blocking.mkdir()
+    (blocking / "sitecustomize.py").write_text(BLOCKING)
+    for name in ("tmp", "work"):
+        (scratch / name).mkdir()
+    here = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    path = os.pathsep.join([str(blocking), *map(os.path.abspath, here)])
+    instead = {"/photos": str(photos), "/model": str(model), "0.0.0.0": "127.0.0.1", "9464": "0"}
+    lines = {}
+    for name, service in compose_services().items():
+        given = [instead.get(part, part) for part in service["command"]]
+        ports = [] if name == "pipeline" else ["--port", "0"]
+        ports += ["--page-port", "0"] if name in ("view", "pipeline") else []
+        lines[name] = [
+            *("env", "--chdir", f"{scratch}/work", f"TMPDIR={scratch}/tmp", f"PYTHONPATH={path}"),
+            f"WITHOUT={','.join(without.get(name, ['none']))}",
+            *(_installed(), *given, *ports),
+        ]
+    return lines
 
 
 def line_of(*arguments: object, without: Sequence[str] = ()) -> list[str]:

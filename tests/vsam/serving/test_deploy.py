@@ -1,10 +1,10 @@
-"""What `deploy/` says is what the commands do: each entry point is started as it stands there."""
+"""The files of `deploy/` against each other and the interfaces.
+
+`test_stages.py` runs what they say.
+"""
 
 import json
 import re
-import shutil
-import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,11 @@ import pytest
 import yaml
 from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
-from servers import WAIT
-from stages import PROTO, Reflected, line_of, page_of, stages
+from stages import DEPLOY, PROTO, compose_services
 
 import vsam.serving
 from vsam.serving.messages import IMAGE_SOURCE, OPEN_POSE, TAG_MY_OUTFIT, VISUALIZATION
 
-DEPLOY = Path(__file__).parents[3] / "deploy"
 SERVING = Path(vsam.serving.__file__).parent
 STAGES = {
     "source": ("image_source", IMAGE_SOURCE),
@@ -30,7 +28,7 @@ STAGES = {
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    return yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    return compose_services()
 
 
 def targets() -> dict[str, list[str]]:
@@ -95,53 +93,6 @@ def test_each_container_is_closed_and_reads_what_is_mounted(compose):
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
     published = [port for name in STAGES for port in compose[name]["ports"]]
     assert len({port.rsplit(":", 1)[0] for port in published}) == len(published)
-
-
-def test_every_entry_point_starts_as_the_compose_file_says(
-    compose, tiny_data, tiny_run, tmp_path, monkeypatch
-):
-    photos, scratch, home = (tmp_path / name for name in ("photos", "tmp", "work"))
-    for folder in (photos, scratch, home):
-        folder.mkdir()
-    for file in sorted((tiny_data / "photos").rglob("*.png"))[:4]:
-        shutil.copy(file, photos)
-    monkeypatch.setenv("TMPDIR", str(scratch))
-    monkeypatch.chdir(home)
-    instead = {"/photos": str(photos), "/model": str(tiny_run), "0.0.0.0": "127.0.0.1", "9464": "0"}
-
-    def command(name: str) -> list[str]:
-        given = [instead.get(part, part) for part in compose[name]["command"]]
-        ports = [] if name == "pipeline" else ["--port", "0"]
-        if name in ("view", "pipeline"):
-            ports += ["--page-port", "0"]
-        return line_of(*given, *ports)
-
-    with stages({name: command(name) for name in compose}) as started:
-        for name, (_, interface) in STAGES.items():
-            assert Reflected(started[name].address).service == interface.service
-        source, tag, view = (Reflected(started[name].address) for name in ("source", "tag", "view"))
-        image = source.call("Get", source.request("Get"))
-        tags = tag.call("predict", tag.request("predict", image_data=image.data))
-        request = view.request("Visualize")
-        request.image.data = image.data
-        request.prediction.MergeFromString(tags.SerializeToString())
-        view.call("Visualize", request)
-        [shown] = pictures_on(page_of(started["view"]))
-        assert shown["categories"][0]["label"] == tags.categories[0].label
-        page = started["pipeline"].address
-        until = time.monotonic() + WAIT
-        while len(found := pictures_on(page)) < 4:
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        labels = {entry["label"] for each in found for entry in each["categories"]}
-        assert tags.categories[0].label in labels
-    assert list(home.iterdir()) == []  # photos are not written anywhere
-    assert [path for path in scratch.rglob("*") if path.is_file()] == []
-
-
-def pictures_on(page: str) -> list[dict[str, Any]]:
-    with urllib.request.urlopen(f"{page}/pictures.json", timeout=WAIT) as answer:
-        return json.load(answer)["pictures"]
 
 
 def test_kubernetes_starts_the_same_commands_with_probes_and_without_rights(compose):

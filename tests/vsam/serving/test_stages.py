@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hostile import mutated
 from image_files import jpeg
 from PIL import Image
-from servers import WAIT, command_line
-from stages import COCO_18, PROTO, Reflected, line_of, page_of, stage, stages
-from tiny import call, the_error
+from servers import WAIT
+from stages import COCO_18, DEPLOY, PROTO, Reflected, compose_lines, page_of, stage, stages
+from tiny import COLOURS, call, the_error
 
-MAESTRO = Path(__file__).parents[3] / "deploy" / "maestro" / "pipeline.yaml"
+MAESTRO = DEPLOY / "maestro" / "pipeline.yaml"
 NO_MODEL = ("torch", "torchvision", "safetensors")
 LIGHT = (*NO_MODEL, "mediapipe", "openvino", "ray")
 COUNT = 3
@@ -43,30 +45,34 @@ def album(mannequins: Path, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def running(album, tiny_run):
-    """Give all stages, each a process."""
-    ports = ("--port", 0)
-    commands = {
-        "source": line_of("serve-source", album, *ports, without=LIGHT),
-        "pose": line_of("serve-pose", "--workers", 1, *ports, without=NO_MODEL),
-        "tag": [str(part) for part in command_line(tiny_run)],
-        "view": line_of(
-            *("serve-view", *ports, "--page-port", 0, "--pictures", COUNT + 2), without=LIGHT
-        ),
-    }
-    with stages(commands) as started:
+def scratch(tmp_path_factory) -> Path:
+    """Give the folder where the stages may write."""
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.fixture(scope="module")
+def running(album, tiny_run, scratch):
+    """Give all stages and the pipeline, each a process that starts as the compose file says."""
+    without = {"source": LIGHT, "view": LIGHT, "pose": NO_MODEL}
+    with stages(compose_lines(album, tiny_run, scratch, without)) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def known(running):
     """Give all stages, known by reflection."""
-    return {name: Reflected(server.address) for name, server in running.items()}
+    return {
+        name: Reflected(server.address) for name, server in running.items() if name != "pipeline"
+    }
 
 
 def shown(server) -> list[dict[str, Any]]:
-    """Give what the page shows, the newest first."""
-    with urllib.request.urlopen(page_of(server) + "/pictures.json", timeout=WAIT) as answer:
+    """Give what the stage's page shows, the newest first."""
+    return pictures_on(page_of(server))
+
+
+def pictures_on(page: str) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(f"{page}/pictures.json", timeout=WAIT) as answer:
         return json.load(answer)["pictures"]
 
 
@@ -252,14 +258,15 @@ def test_an_orchestrator_links_the_stages_by_reflection_as_the_pipeline_descript
         (album / f"{number:05d}.jpg").read_bytes() for number in range(COUNT)
     }
     pictures = shown(running["view"])
-    assert len(pictures) == min(before + COUNT, COUNT + 2)  # no more than the page keeps
+    assert len(pictures) == before + COUNT
     assert [picture["categories"][0]["label"] for picture in pictures[:COUNT]] == [
         label for _, label in reversed(given)
     ]
 
 
 def test_health_and_reflection_are_those_of_every_server(running, known):
-    for name, server in running.items():
+    for name in known:
+        server = running[name]
         stub = health_pb2_grpc.HealthStub(known[name].channel)
         for asked in ("", known[name].service):
             answer = stub.Check(health_pb2.HealthCheckRequest(service=asked), timeout=WAIT)
@@ -345,6 +352,32 @@ def test_odd_requests_to_the_source_and_the_view_are_refused(known, album):
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "to be finite" in error.details()
     view.call("Visualize", view.request("Visualize", image=image))  # without tags it is a picture
+
+
+def test_the_pipeline_shows_what_the_stages_do_round_after_round(running, known, album):
+    tag, page = known["tag"], running["pipeline"].address
+    until = time.monotonic() + WAIT
+    while len(found := pictures_on(page)) <= COUNT:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    for number in range(COUNT):
+        file = album / f"{number:05d}.jpg"
+        [picture, *_] = [each for each in found if is_of(photo_in(page, each), file)]
+        asked = tag.request("predict", image_data=file.read_bytes())
+        tags = tag.call("predict", asked)
+        assert picture["categories"][0]["label"] == tags.categories[0].label
+        assert {entry["label"] for entry in picture["attributes"]} == {
+            entry.label for entry in tags.attributes
+        }
+        assert len(picture["categories"]) == len(COLOURS)
+
+
+def test_photos_are_written_nowhere(running, scratch, known, album):
+    view = known["view"]
+    image = {"data": (album / "00000.jpg").read_bytes()}
+    view.call("Visualize", view.request("Visualize", image=image))
+    for name in ("tmp", "work"):
+        assert [path for path in (scratch / name).rglob("*") if path.is_file()] == []
 
 
 def test_once_ends_with_out_of_range_and_a_mended_folder_goes_on(album, tmp_path):
@@ -469,6 +502,28 @@ def test_a_full_stage_refuses_at_once_and_recovers(album):
         server.wait_until("vsam_places_taken", 0)
         view.call("Visualize", view.request("Visualize", image=image))
         assert len(shown(server)) == 1
+
+
+def test_tokens_guard_a_stage_and_its_page(tmp_path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text("of-the-test")
+    options = ("--token-file", tokens, "--page-port", 0)
+    with stage("serve-view", *options, without=LIGHT) as server:
+        with grpc.insecure_channel(server.address) as channel:
+            call = channel.unary_unary("/VisualizationService/Visualize")
+            with pytest.raises(grpc.RpcError) as caught:
+                call(b"", timeout=WAIT)
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            with pytest.raises(grpc.RpcError) as caught:
+                call(b"", timeout=WAIT, metadata=[("authorization", "Bearer of-the-test")])
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        page = page_of(server)
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(page, timeout=WAIT)
+        asked = urllib.request.Request(page, headers={"Authorization": "Bearer of-the-test"})
+        with urllib.request.urlopen(asked, timeout=WAIT) as answer:
+            assert answer.status == 200
+        assert "of-the-test" not in "\n".join(server.lines)
 
 
 @pytest.mark.parametrize(("name", "method"), [("pose", "estimate"), ("view", "Visualize")])
