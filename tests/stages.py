@@ -1,8 +1,10 @@
 """The pipeline's stages as processes, and clients that know nothing of the package."""
 
 import contextlib
+import json
 import os
 import sys
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,10 @@ run()
 """
 """Runs `vsam` where some packages are not installed."""
 
+
+NO_MODEL = ("torch", "torchvision", "safetensors")
+LIGHT = (*NO_MODEL, "mediapipe", "openvino", "ray")
+"""What is not installed where stages run that need less."""
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 
@@ -149,6 +155,13 @@ def page_of(server: Server) -> str:
     """Give the address of a stage's page, out of its log."""
     [line] = [line for line in server.lines if "event=ready" in line]
     return line.split("page=")[1].split()[0]
+
+
+def pictures_on(page: str) -> list[dict[str, Any]]:
+    """Give what a page shows, the newest first."""
+    with urllib.request.urlopen(f"{page}/pictures.json", timeout=WAIT) as answer:
+        found: list[dict[str, Any]] = json.load(answer)["pictures"]
+    return found
 
 
 class Reflected:
