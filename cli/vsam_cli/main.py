@@ -14,6 +14,7 @@ from .export import export
 from .import_keras import import_keras
 from .serve import serve
 from .tag import tag
+from .web import web
 
 app = make_app(f"Fashion tagging with pose-supervised attention. {EXIT_CODES}")
 data_app = make_app("Make data sets.")
@@ -24,6 +25,7 @@ app.command("calibrate")(calibrate)
 app.command("card")(card)
 app.command(epilog=EXIT_CODES)(export)
 app.command("serve", no_args_is_help=True)(serve)
+app.command("web", no_args_is_help=True)(web)
 app.command("tag", no_args_is_help=True, epilog=EXIT_CODES)(tag)
 
 
