@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -82,8 +83,8 @@ def _bound(options: WebOptions) -> Iterator[socket.socket]:
         listener = socket.create_server(found[4][:2], family=found[0])
     except OSError as error:
         raise VsamError(
-            f"Could not listen on {options.host}:{options.port}: {error.strerror}. Name another "
-            "--port or --host."
+            f"Could not listen on {options.host}:{options.port}: {os.strerror(error.errno or 0)}. "
+            "Name another --port or --host."
         ) from error
     with listener:
         yield listener
@@ -111,7 +112,7 @@ def make_app(
     options: WebOptions,
     load: Callable[[], Predictor],
     admits: Callable[[str, str], bool] | None,
-) -> Any:
+) -> Front:
     """Load the model, and make the page around it: an ASGI application.
 
     Args:
@@ -168,26 +169,68 @@ def make_app(
         # Another site's name that leads to this machine must not open the page: its scripts would
         # count as ours.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOCAL_NAMES, options.host])
-    return _with_headers(app)
+    return Front(app)
 
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 
-def _with_headers(app: Any) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """Add what keeps the page to this machine to each answer."""
+class Front:
+    """Stands before an ASGI application: adds headers, and ends streams when the server ends.
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_more(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
-            await send(message)
+    Args:
+        app: The application.
+    """
 
-        await app(scope, receive, send_more)
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._answering: set[asyncio.Task[Any]] = set()
+        self._ending = False
 
-    return answer
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answered = _Answered(send)
+        task = asyncio.current_task()
+        assert task is not None
+        if scope["method"] == "GET":
+            self._answering.add(task)
+        try:
+            await self._app(scope, receive, answered.send)
+        except asyncio.CancelledError:
+            if not self._ending:
+                raise
+            await answered.complete()
+        finally:
+            self._answering.discard(task)
+
+    def end(self) -> None:
+        """End what is being sent: each open page holds a stream that would never end by itself."""
+        self._ending = True
+        for task in self._answering:
+            task.cancel()
+
+
+class _Answered:
+    """What was sent of an answer."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self._begun, self._done = send, False, False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._begun = True
+            message["headers"] = [*message.get("headers", ()), *_HEADERS]
+        self._done = message["type"] == "http.response.body" and not message.get("more_body")
+        await self._send(message)
+
+    async def complete(self) -> None:
+        if self._begun and not self._done:
+            await self._send({"type": "http.response.body", "body": b""})
 
 
 @contextlib.contextmanager
@@ -211,7 +254,7 @@ def _swept(cache: Path) -> Iterator[None]:
         sweeper.join()
 
 
-def _run(app: Any, listener: socket.socket) -> None:
+def _run(app: Front, listener: socket.socket) -> None:
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -230,6 +273,10 @@ def _run(app: Any, listener: socket.socket) -> None:
             finally:
                 for number, handler in before.items():
                     signal.signal(number, handler)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.end()
+            await super().shutdown(sockets)
 
     config = uvicorn.Config(
         app,
