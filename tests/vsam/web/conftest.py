@@ -22,6 +22,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 QUIET = [
     *("--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--no-first-run"),
+    # A camera that shows a moving circle, for everybody who asks.
+    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
 ]
 WAIT = 60  # seconds, for what takes a few
 
@@ -142,7 +144,7 @@ def open_page(browser: Any, site: Site) -> Iterator[Any]:
     def open_(**options: Any) -> Any:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
         contexts.append(context)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(1000 * WAIT)
         page = context.new_page()
         page.on("request", lambda request: site.requests.append(request.url))
         page.goto(site.url)

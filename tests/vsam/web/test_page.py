@@ -3,6 +3,7 @@
 And what programs get from it.
 """
 
+import base64
 import io
 import json
 import re
@@ -66,6 +67,44 @@ def test_an_upload_shows_what_the_predictor_says(open_page, photo, predictor):
     # Nobody can be found on a tiny photo; or nothing is here that could.
     assert page.locator(".v-nopose").inner_text().endswith((".", "extract."))
     assert page.locator(".v-layer").count() == 1
+
+
+def test_a_photo_is_taken_with_the_camera(open_page):
+    page = open_page(permissions=["camera"])
+    page.get_by_label("Capture from camera").click()
+    page.get_by_role("button", name="Click to Access Webcam").click()
+    page.get_by_label("capture photo").click()
+    page.wait_for_selector(".v-figures")
+    size = page.evaluate(
+        "(p => [p.naturalWidth, p.naturalHeight])(document.querySelector('.v-photo'))"
+    )
+    assert min(size) > 100
+
+
+def test_a_photo_is_pasted(open_page, photo, predictor):
+    page = open_page()
+    page.evaluate(
+        """(base64) => {
+          const bytes = Uint8Array.from(atob(base64), (sign) => sign.charCodeAt(0));
+          const files = new DataTransfer();
+          files.items.add(new File([bytes], "pasted.png", { type: "image/png" }));
+          document.body.dispatchEvent(
+            new ClipboardEvent("paste", { clipboardData: files, bubbles: true, cancelable: true }),
+          );
+        }""",
+        base64.b64encode(photo.read_bytes()).decode(),
+    )
+    page.wait_for_selector(".v-eyebrow:text-is('pasted.png')")
+    assert labels_and_scores(page, ".v-bars li") == as_shown(predictor(photo).categories)
+
+
+def test_choosing_a_source_keeps_the_answer(open_page, photo):
+    page = open_page()
+    give(page, photo)
+    page.get_by_label("Capture from camera").click()
+    page.get_by_label("Upload file").click()
+    page.wait_for_timeout(500)
+    assert page.locator(".v-eyebrow").inner_text() == photo.name
 
 
 def test_the_threshold_redraws_the_attributes(open_page, photo, predictor):

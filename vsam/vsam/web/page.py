@@ -138,7 +138,8 @@ class Page:
         self, payload: dict[str, Any] | None, threshold: float
     ) -> Iterator[tuple[Any, ...]]:
         photo = upload_of(payload)
-        if photo is None:
+        if photo is None:  # another source was chosen
+            yield (gr.skip(),) * 7
             return
         # The last output empties the input: it is ready for the next photo.
         try:
@@ -152,6 +153,7 @@ class Page:
     def _tag_example(self, threshold: float, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
         number = event._data.get("number") if isinstance(event._data, dict) else None
         if not isinstance(number, int) or not 0 <= number < len(self._examples):
+            yield (gr.skip(),) * 6
             return
         example = self._examples[number]
         try:
