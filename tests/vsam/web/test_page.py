@@ -73,6 +73,8 @@ def test_a_photo_is_taken_with_the_camera(open_page):
     page = open_page(permissions=["camera"])
     page.get_by_label("Capture from camera").click()
     page.get_by_role("button", name="Click to Access Webcam").click()
+    page.get_by_label("capture photo").wait_for()
+    page.wait_for_function("document.querySelector('#v-photo video')?.videoWidth > 0")
     page.get_by_label("capture photo").click()
     page.wait_for_selector(".v-figures")
     size = page.evaluate(
@@ -409,6 +411,21 @@ def test_the_server_fetches_no_address(client, site):
     here = {"path": str(site.run / "config.json"), "meta": {"_type": "gradio.FileData"}}
     with pytest.raises(AppError):
         client.predict(here, api_name="/predict")
+
+
+def test_a_drawing_that_is_a_script_is_never_shown(client, site, tmp_path):
+    import httpx
+    from gradio_client import handle_file
+    from gradio_client.exceptions import AppError
+
+    path = tmp_path / "evil.svg"
+    path.write_text('<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>')
+    with pytest.raises(AppError, match="could not be read"):
+        client.predict(handle_file(path), api_name="/predict")
+    (kept,) = site.temporary.rglob("evil.svg")
+    answer = httpx.get(f"{site.url}/gradio_api/file={kept}")
+    assert answer.status_code == 200
+    assert answer.headers["content-disposition"].startswith("attachment")
 
 
 def test_only_predict_is_offered(client):

@@ -101,10 +101,7 @@ def test_names_and_labels_are_no_markup():
     pages = [markup.category(answer), markup.attributes(answer), markup.problem("<i>")]
     looked = attention_figure(np.zeros((8, 8, 3), np.uint8), prediction().attention)
     pages.append(markup.figures('"><script>', looked, None, "<i>"))
-    for page in pages:
-        assert not {"<script", "<b>", "<i>"} & {
-            page[i : i + n] for n in (3, 7) for i in range(len(page))
-        }
+    assert not [page for page in pages for tag in ("<script", "<b>", "<i>") if tag in page]
     assert "&lt;b&gt;" in markup.attributes(answer)
 
 

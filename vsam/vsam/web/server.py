@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("vsam.web")
 
 _DRAIN = 3  # seconds for answers that are due when the server is told to end
-_LEFT_FOR = 600  # seconds after which what an upload that broke off has left is removed
+_LEFT_FOR = 150  # seconds after which what an upload that broke off has left is removed
 _LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 
 # What browsers may load, and from where: from here, whatever a script asks for. Gradio compiles
@@ -151,6 +152,7 @@ def make_app(
         "/",
         auth=admits,
         auth_message="This page asks for a name and a password.",
+        favicon_path=str(files(__package__) / "templates" / "icon.svg"),
         footer_links=[],
         run_history=False,
         show_error=False,
