@@ -58,6 +58,7 @@ _EXTRA_OF = dict.fromkeys(
 _EXTRA_OF |= dict.fromkeys(
     ("google", "grpc", "grpc_health", "grpc_reflection", "prometheus_client"), "serve"
 )
+_EXTRA_OF |= dict.fromkeys(("gradio", "fastapi", "uvicorn"), "web")
 
 
 def make_app(about: str, **options: Any) -> typer.Typer:

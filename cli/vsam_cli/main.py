@@ -18,6 +18,7 @@ from .serve_pose import serve_pose
 from .serve_source import serve_source
 from .serve_view import serve_view
 from .tag import tag
+from .web import web
 
 app = make_app(f"Fashion tagging with pose-supervised attention. {EXIT_CODES}")
 data_app = make_app("Make data sets.")
@@ -32,6 +33,7 @@ app.command("serve-pose")(serve_pose)
 app.command("serve-source", no_args_is_help=True)(serve_source)
 app.command("serve-view")(serve_view)
 app.command("pipeline", no_args_is_help=True)(pipeline)
+app.command("web", no_args_is_help=True)(web)
 app.command("tag", no_args_is_help=True, epilog=EXIT_CODES)(tag)
 
 

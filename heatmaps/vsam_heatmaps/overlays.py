@@ -32,15 +32,42 @@ def heat_overlay(
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    import cv2
-
-    values = heat.astype(np.float32) / (255 if heat.dtype == np.uint8 else 1)
     height, width = photo.shape[:2]
-    values = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR).clip(0, 1)
-    colours = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
-    opacity = (np.sqrt(values) * strength)[..., None]  # the root lets a map's flanks be seen
+    colours, opacity = _coloured(heat, (height, width), strength)
     grey = photo * 0.75  # a little darker, so that colours stand out on white studios
     return np.rint(grey * (1 - opacity) + colours * opacity).astype(np.uint8)
+
+
+def heat_layer(
+    heat: NDArray[np.floating] | Image, size: tuple[int, int], *, strength: float = 0.65
+) -> Image:
+    """Colour a map as `heat_overlay` does, for whoever lays it over the photo: a browser.
+
+    Args:
+        heat: (h, w) map; uint8 is divided by 255, floats are taken as 0..1.
+        size: Height H and width W of the result; the map is interpolated bilinearly.
+        strength: Opacity of the hottest places, 0..1.
+
+    Returns:
+        (H, W, 4) uint8 RGBA, not premultiplied.
+    """
+    colours, opacity = _coloured(heat, size, strength)
+    return np.dstack([colours, np.rint(opacity * 255).astype(np.uint8)])
+
+
+def _coloured(
+    heat: NDArray[np.floating] | Image, size: tuple[int, int], strength: float
+) -> tuple[Image, NDArray[np.floating]]:
+    """Give a map's colours, (H, W, 3) uint8 RGB, and its opacity, (H, W, 1) 0..1."""
+    import cv2
+
+    height, width = size
+    values = heat.astype(np.float32) / (255 if heat.dtype == np.uint8 else 1)
+    values = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR).clip(0, 1)
+    colours = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    return np.asarray(colours, np.uint8), (np.sqrt(values) * strength)[
+        ..., None
+    ]  # the root lets flanks be seen
 
 
 def draw_skeleton(

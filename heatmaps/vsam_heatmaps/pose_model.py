@@ -96,15 +96,24 @@ def find_pose_model(path: Path | None = None) -> PoseModel:
         _check_bundle(data, path)
         return PoseModel(path, hashlib.sha256(data).hexdigest())
 
+    found = cached_pose_model()
+    if found is not None:
+        return found
+    # Missing, or damaged by something else than us: we write whole files only. Two processes that
+    # come here at once write the same bytes, and the rename makes either result whole.
+    cached, data = _cache_folder() / _FILE_NAME, _assemble(_fetch_networks())
+    write_bytes(cached, data)
+    return PoseModel(cached, hashlib.sha256(data).hexdigest())
+
+
+def cached_pose_model() -> PoseModel | None:
+    """Give the default model if it is in the user's cache folder and whole; never fetch it."""
     cached = _cache_folder() / _FILE_NAME
     try:
         data = cached.read_bytes()
         _check_bundle(data, cached)
     except (OSError, VsamError):
-        # Missing, or damaged by something else than us: we write whole files only. Two processes
-        # that come here at once write the same bytes, and the rename makes either result whole.
-        data = _assemble(_fetch_networks())
-        write_bytes(cached, data)
+        return None
     return PoseModel(cached, hashlib.sha256(data).hexdigest())
 
 

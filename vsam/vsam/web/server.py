@@ -1,0 +1,293 @@
+"""Serve the page from its first byte to its last: bind, load, answer, clean up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vsam_heatmaps.errors import VsamError
+
+from .options import WebOptions, read_passwords
+
+if TYPE_CHECKING:
+    from ..predictor import Predictor
+
+_log = logging.getLogger("vsam.web")
+
+_DRAIN = 3  # seconds for answers that are due when the server is told to end
+_LEFT_FOR = 150  # seconds after which what an upload that broke off has left is removed
+_LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"]
+
+# What browsers may load, and from where: from here, whatever a script asks for. Gradio compiles
+# templates in the browser ('unsafe-eval') and has scripts and styles in its page.
+_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "media-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "connect-src 'self' data: blob:",
+        "worker-src 'self' blob:",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+_HEADERS = (
+    (b"content-security-policy", _POLICY.encode()),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
+def serve(options: WebOptions, load: Callable[[], Predictor]) -> None:
+    """Serve the page until SIGTERM, SIGINT or SIGHUP, then return.
+
+    Args:
+        options: Where and how.
+        load: Makes the model.
+
+    Raises:
+        VsamError: If the port or a file can't be used, or as `load`.
+    """
+    admits = None if options.auth_file is None else read_passwords(options.auth_file)
+    with _bound(options) as listener, _private_cache() as cache:
+        _before_gradio(cache)
+        app = make_app(options, load, admits)
+        port = listener.getsockname()[1]
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        _log.info("The page is at http://%s:%d; Ctrl-C ends it.", host, port)
+        with _swept(cache):
+            _run(app, listener)
+
+
+@contextlib.contextmanager
+def _bound(options: WebOptions) -> Iterator[socket.socket]:
+    """Listen. Whoever comes before the model is loaded waits."""
+    try:
+        found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.create_server(found[4][:2], family=found[0])
+    except OSError as error:
+        raise VsamError(
+            f"Could not listen on {options.host}:{options.port}: {os.strerror(error.errno or 0)}. "
+            "Name another --port or --host."
+        ) from error
+    with listener:
+        yield listener
+
+
+@contextlib.contextmanager
+def _private_cache() -> Iterator[Path]:
+    """Make a folder that nobody else can read; remove it with all that is in it."""
+    folder = Path(tempfile.mkdtemp(prefix="vsam-web-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _before_gradio(cache: Path) -> None:
+    """Tell Gradio, which reads the environment when it is imported, to keep to this machine."""
+    os.environ |= {"GRADIO_TEMP_DIR": str(cache), "GRADIO_ANALYTICS_ENABLED": "False"}
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    for noisy in ("httpx", "gradio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def make_app(
+    options: WebOptions,
+    load: Callable[[], Predictor],
+    admits: Callable[[str, str], bool] | None,
+) -> Front:
+    """Load the model, and make the page around it: an ASGI application.
+
+    Args:
+        options: What it shows and whom it answers; host and port aren't used.
+        load: Makes the model.
+        admits: Says whether a name and a password may see the page; None lets everybody.
+
+    Raises:
+        VsamError: If examples, predictions or the pose model can't be used, or as `load`.
+    """
+    import gradio
+    from fastapi import FastAPI
+    from fastapi.middleware.trustedhost import TrustedHostMiddleware
+
+    from .examples import draw_examples, find_examples
+    from .gallery import Gallery, read_predictions
+    from .look import script, style, theme
+    from .page import Page
+    from .poses import PoseFinder
+    from .tagging import Tagger
+    from .uploads import fetch_nothing
+
+    entries = [] if options.predictions is None else read_predictions(options.predictions)
+    poses = PoseFinder(options.pose_model)
+    tagger = Tagger(load(), max_bytes=options.max_bytes, max_pixels=options.max_pixels)
+    examples = (
+        draw_examples() if options.examples is None else find_examples(options.examples, tagger)
+    )
+    page = Page(tagger, poses, Gallery(entries, options.photos, tagger), examples)
+    fetch_nothing()
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    blocks = page.build()
+    app = gradio.mount_gradio_app(
+        app,
+        blocks,
+        "/",
+        auth=admits,
+        auth_message="This page asks for a name and a password.",
+        favicon_path=str(files(__package__) / "templates" / "icon.svg"),
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        max_file_size=options.max_bytes,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        theme=theme(),
+        css=style(len(page.maps)),
+        js=script(),
+    )
+    # As `launch` sets it. Before, Gradio would take SVGs that visitors upload for the page's own.
+    blocks.is_running = True
+    if options.is_local and admits is None:
+        # Another site's name that leads to this machine must not open the page: its scripts would
+        # count as ours.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOCAL_NAMES, options.host])
+    return Front(app)
+
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class Front:
+    """Stands before an ASGI application: adds headers, and ends streams when the server ends.
+
+    Args:
+        app: The application.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._answering: set[asyncio.Task[Any]] = set()
+        self._ending = False
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answered = _Answered(send)
+        task = asyncio.current_task()
+        assert task is not None
+        if scope["method"] == "GET":
+            self._answering.add(task)
+        try:
+            await self._app(scope, receive, answered.send)
+        except asyncio.CancelledError:
+            if not self._ending:
+                raise
+            await answered.complete()
+        finally:
+            self._answering.discard(task)
+
+    def end(self) -> None:
+        """End what is being sent: each open page holds a stream that would never end by itself."""
+        self._ending = True
+        for task in self._answering:
+            task.cancel()
+
+
+class _Answered:
+    """What was sent of an answer."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self._begun, self._done = send, False, False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._begun = True
+            message["headers"] = [*message.get("headers", ()), *_HEADERS]
+        self._done = message["type"] == "http.response.body" and not message.get("more_body")
+        await self._send(message)
+
+    async def complete(self) -> None:
+        if self._begun and not self._done:
+            await self._send({"type": "http.response.body", "body": b""})
+
+
+@contextlib.contextmanager
+def _swept(cache: Path) -> Iterator[None]:
+    """Remove now and then what broken uploads left; Gradio's `delete_cache` knows whole ones."""
+    ended = threading.Event()
+
+    def sweep() -> None:
+        while not ended.wait(_LEFT_FOR / 10):
+            for path in cache.rglob("*"):
+                with contextlib.suppress(OSError):
+                    if path.is_file() and time.time() - path.stat().st_mtime > _LEFT_FOR:
+                        path.unlink()
+
+    sweeper = threading.Thread(target=sweep, name="sweep", daemon=True)
+    sweeper.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        sweeper.join()
+
+
+def _run(app: Front, listener: socket.socket) -> None:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """End with a signal, and don't raise it again: that is what it was for."""
+            numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+            before = {
+                number: signal.signal(number, self.handle_exit)
+                for number in numbers
+                # Whoever runs us with `nohup` wants SIGHUP to be ignored.
+                if number is not None and signal.getsignal(number) is not signal.SIG_IGN
+            }
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.end()
+            await super().shutdown(sockets)
+
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        timeout_graceful_shutdown=_DRAIN,
+    )
+    Server(config).run(sockets=[listener])
