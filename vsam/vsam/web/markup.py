@@ -67,7 +67,7 @@ def figures(
 def _spoke(answer: Answer, attribute: str) -> str:
     """Name the region that spoke for an attribute, if the model has several."""
     prediction: Any = answer.prediction
-    return str(prediction.spoke(attribute)) if getattr(prediction, "regions", ()) else ""
+    return prediction.spoke(attribute) if prediction.regions else ""
 
 
 @cache

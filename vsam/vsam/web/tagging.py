@@ -91,7 +91,7 @@ class Tagger:
     @property
     def regions(self) -> tuple[str, ...]:
         """Names of the attention's maps; empty if the model has one map, none, or no names."""
-        return tuple(getattr(self.predictor, "regions", ()))
+        return self.predictor.regions
 
     def read(self, path: Path) -> Photo:
         """Decode a photo.
