@@ -26,6 +26,7 @@ class Attention(StrEnum):
     """How many maps the model attends with."""
 
     single = "single"
+    regions = "regions"
     none = "none"
 
 
@@ -40,6 +41,7 @@ class Precision(StrEnum):
 class Regulariser(StrEnum):
     """How the attention's distance from the pose is measured."""
 
+    auto = "auto"
     l2 = "l2"
     l2_squared = "l2-squared"
     kl = "kl"
@@ -90,7 +92,18 @@ def train(
     ] = None,
     attention: Annotated[
         Attention | None,
-        typer.Option(help="The published map, or none, which needs --lambda 0. [default: single]"),
+        typer.Option(
+            help="The published map, one map for each of --regions, or none, which needs "
+            "--lambda 0. [default: single]"
+        ),
+    ] = None,
+    regions: Annotated[
+        str | None,
+        typer.Option(
+            help="Regions of --attention regions with a comma between: parts of the body or of a "
+            "garment, torso, upper, lower, full; none takes head, shoulders, elbows, hands, hips, "
+            "knees, feet. [default: none]"
+        ),
     ] = None,
     width: Annotated[
         float | None, typer.Option(help="Factor on VGG-16's channels. [default: 1.0]")
@@ -137,7 +150,8 @@ def train(
         Regulariser | None,
         typer.Option(
             help="Measure between attention and pose: l2 (published), l2-squared, kl, bce of each "
-            "pixel, or none, which trains without poses. [default: l2]"
+            "pixel, or none, which trains without poses; auto is l2, with regions kl. "
+            "[default: auto]"
         ),
     ] = None,
     temperature: Annotated[
@@ -223,6 +237,7 @@ def train(
         "out": out,
         "backbone": backbone,
         "attention": attention and attention.value,
+        "regions": regions,
         "width": width,
         "image_size": image_size,
         "batch_norm": batch_norm,

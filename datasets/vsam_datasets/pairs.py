@@ -34,7 +34,8 @@ class Pair(TypedDict):
         image: (3, S, S) float32, normalised.
         category: () int64, class index or `UNKNOWN_CATEGORY`.
         attributes: (A,) float32, 0 or 1.
-        heatmap: (1, M, M) float32, 0..1, over the same square as the image.
+        heatmap: (R, M, M) float32, 0..1, over the same square as the image; one map for each
+            region that the data set is asked for.
         has_pose: () bool; False where there is no map to supervise with.
         error: Why the photo could not be read; then the rest is empty.
     """
@@ -103,6 +104,7 @@ class PairDataset(Dataset[Pair]):
         region: Which region's map supervises: a name, or `by-category` for the region that the
             photo's category covers.
         category_regions: What those regions are; by default DeepFashion's.
+        regions: Regions that have a map each, in order, in the place of the one of `region`.
         augment: Crop, mirror and recolour at random.
         min_crop: Smallest share of the area that a crop keeps; 1 never crops.
         seed: Of the augmentation.
@@ -120,6 +122,7 @@ class PairDataset(Dataset[Pair]):
         shards: Shards | None = None,
         region: str = BY_CATEGORY,
         category_regions: CategoryRegions | None = None,
+        regions: Sequence[str] | None = None,
         augment: bool = False,
         min_crop: float = 0.7,
         seed: int = 0,
@@ -128,6 +131,7 @@ class PairDataset(Dataset[Pair]):
         self.epoch = 0
         self._photos, self._shards, self._region = photos, shards, region
         self._category_regions = category_regions or CategoryRegions()
+        self._regions = None if regions is None else list(regions)
         self._class_index = {name: index for index, name in enumerate(categories)}
         self._attribute_index = {name: index for index, name in enumerate(attributes)}
         self._preprocessing, self._map_side, self._seed = preprocessing, map_side, seed
@@ -164,15 +168,19 @@ class PairDataset(Dataset[Pair]):
         }
 
     def _heatmap(self, row: LabelRow) -> tuple[torch.Tensor, bool]:
-        if self._shards is None or row.image not in self._shards:
-            return torch.zeros(1, self._map_side, self._map_side), False
-        if self._shards.status(row.image) is not Status.OK:
-            return torch.zeros(1, self._map_side, self._map_side), False
-        region = self._region
-        if region == BY_CATEGORY:
-            region = self._category_regions.of(row.category)
-        stored = self._shards.regions(row.image, [region])  # (1, H, W)
+        regions = self._regions_of(row)
+        shards = self._shards
+        if shards is None or row.image not in shards or shards.status(row.image) is not Status.OK:
+            return torch.zeros(len(regions), self._map_side, self._map_side), False
+        stored = shards.regions(row.image, regions)  # (R, H, W)
         return torch.from_numpy(stored).float() / 255, True
+
+    def _regions_of(self, row: LabelRow) -> list[str]:
+        if self._regions is not None:
+            return self._regions
+        if self._region == BY_CATEGORY:
+            return [self._category_regions.of(row.category)]
+        return [self._region]
 
     def _attributes(self, row: LabelRow) -> torch.Tensor:
         target = torch.zeros(len(self._attribute_index))

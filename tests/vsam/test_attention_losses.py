@@ -12,7 +12,7 @@ from torch.distributions import Categorical, kl_divergence
 from vsam.attention_losses import attention_loss
 from vsam.config import LAMBDA_DECAYS, REGULARISERS
 from vsam.losses import VsamLoss
-from vsam.modeling.vsam import VsamOutput
+from vsam.modeling.model import VsamOutput
 from vsam_cli.train import LambdaDecay, Regulariser
 
 MEASURES = ("l2", "l2-squared", "kl", "bce")
@@ -72,7 +72,7 @@ def tensors(*arrays: np.ndarray) -> list[torch.Tensor]:
 
 def test_names_are_those_that_can_be_chosen():
     assert set(REGULARISERS) == {*MEASURES, "none"}
-    assert tuple(Regulariser) == REGULARISERS
+    assert tuple(Regulariser) == ("auto", *REGULARISERS)
     assert tuple(LambdaDecay) == LAMBDA_DECAYS
 
 
@@ -239,7 +239,9 @@ def test_nan_in_a_map_is_told_by_the_loss(name):
 def outputs(attention: torch.Tensor) -> tuple[VsamOutput, dict[str, torch.Tensor]]:
     torch.manual_seed(8)
     size = len(attention)
-    output = VsamOutput(torch.randn(size, 4), torch.randn(size, 5), attention)
+    output = VsamOutput(
+        torch.randn(size, 4), torch.randn(size, 5), attention, torch.zeros(size, 0, 5)
+    )
     return output, {
         "category": torch.randint(4, (size,)),
         "attributes": (torch.rand(size, 5) < 0.3).float(),

@@ -253,6 +253,7 @@ def test_the_help_texts_name_the_defaults():
                 "learn_temperature": "learn-temperature" if default else "no-learn-temperature",
                 "category_regions": "none" if default is None else default,
                 "backbone_weights": "none" if default is None else default,
+                "regions": "none" if default is None else default,
                 "init": "none" if default is None else default,
                 "num_workers": "up to 4" if default is None else default,
             }.get(name, str(default))

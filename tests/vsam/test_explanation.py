@@ -6,7 +6,8 @@ from torch import nn
 
 from vsam.explanation import grad_cam
 from vsam.modeling.build import ModelConfig, build_vsam
-from vsam.modeling.vsam import VSAM, VsamOutput
+from vsam.modeling.model import VsamOutput
+from vsam.modeling.vsam import VSAM
 from vsam_heatmaps.errors import VsamError
 
 CATEGORIES, SIDE = 5, 64
@@ -123,7 +124,7 @@ def test_without_a_last_pooling_the_backbones_result_is_explained() -> None:
 
         def forward(self, images: torch.Tensor) -> VsamOutput:
             logits = self.head(self.features(images))
-            return VsamOutput(logits, logits, logits)
+            return VsamOutput(logits, logits, logits, logits)
 
     images, category = photos(), torch.tensor([1, 0, 4])
     with torch.no_grad():

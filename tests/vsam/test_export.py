@@ -21,7 +21,7 @@ from vsam.export.folder import FILES, Exported, sync_and_hash
 from vsam.export.making import export_run
 from vsam.export.program import trace
 from vsam.modeling.build import ModelConfig, build_vsam
-from vsam.modeling.vsam import VsamOutput
+from vsam.modeling.model import VsamOutput
 from vsam.networks import load_network
 from vsam.predictor import Predictor
 from vsam.run_folder import load_checkpoint
@@ -316,7 +316,8 @@ class _Maps(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> VsamOutput:
         x = self.conv(images)
         pooled = x.mean(dim=(2, 3))
-        return VsamOutput(pooled[:, :3], pooled[:, 3:], x[:, : self.maps].sigmoid())
+        none = pooled.new_zeros(len(pooled), 0, 1)
+        return VsamOutput(pooled[:, :3], pooled[:, 3:], x[:, : self.maps].sigmoid(), none)
 
 
 @torch.inference_mode()

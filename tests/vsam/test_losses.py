@@ -16,7 +16,7 @@ from vsam.losses import (
     category_loss,
     inverse_frequency_weights,
 )
-from vsam.modeling.vsam import VsamOutput
+from vsam.modeling.model import VsamOutput
 
 # float32 sums of at most a few thousand values of similar size.
 CLOSE = {"rel": 1e-5, "abs": 1e-6}
@@ -65,6 +65,7 @@ def batch(seed: int, size: int = 6, maps: int = 12):
         "category_logits": rng.normal(0, 3, (size, 4)).astype(np.float32),
         "attribute_logits": rng.normal(0, 3, (size, 5)).astype(np.float32),
         "attention": rng.uniform(0, 1, (size, 1, 8, 8)).astype(np.float32),
+        "contributions": np.zeros((size, 0, 5), np.float32),
         "category": np.array([0, 1, 3, -100, 2, 0])[:size],
         "attributes": (rng.uniform(size=(size, 5)) < 0.3).astype(np.float32),
         "heatmap": rng.uniform(0, 1, (size, 1, maps, maps)).astype(np.float32) ** 4,

@@ -83,7 +83,7 @@ def test_shapes_are_what_the_backbone_says(name):
     assert config_of(name).attention_side == side
     with torch.inference_mode():
         output = model(photos(name))
-    assert [tuple(x.shape) for x in output] == [(2, 5), (2, 7), (2, 1, side, side)]
+    assert [tuple(x.shape) for x in output] == [*((2, 5), (2, 7), (2, 1, side, side), (2, 0, 7))]
     assert 0 <= output.attention.min() < output.attention.max() <= 1
 
 
@@ -343,7 +343,7 @@ def test_without_timm_its_extra_is_named(monkeypatch):
         ({"backbone": "vgg16", "image_size": 0}, "Expected `image_size` to be at least 1"),
         ({"backbone": "resnet18", "width": 0.5}, "`width` to be left out with the backbone resnet"),
         ({"backbone": "resnet18", "batch_norm": True}, "`batch_norm` to be left out"),
-        ({"attention": "many"}, "`attention` to be one of single, none, but got 'many'"),
+        ({"attention": "many"}, "`attention` to be one of single, regions, none, but got 'many'"),
     ],
 )
 def test_what_does_not_suit_the_backbone_is_refused(values, said):

@@ -16,7 +16,7 @@ from vsam.export import torch_format
 from vsam.export.folder import Exported
 from vsam.export.program import trace
 from vsam.export.pt2_check import UnsafeArchiveError, require_harmless
-from vsam.modeling.vsam import VsamOutput
+from vsam.modeling.model import VsamOutput
 from vsam_heatmaps.errors import VsamError
 
 GRAPH, EXAMPLES = "models/model.json", "data/sample_inputs/model.pt"
@@ -35,7 +35,8 @@ class _Model(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> VsamOutput:
         x = self.conv(images) * self.scale
         pooled = x.mean(dim=(2, 3))
-        return VsamOutput(pooled[:, :3], pooled[:, 3:], x[:, :1].sigmoid())
+        none = pooled.new_zeros(len(pooled), 0, 1)
+        return VsamOutput(pooled[:, :3], pooled[:, 3:], x[:, :1].sigmoid(), none)
 
 
 @pytest.fixture(scope="module")

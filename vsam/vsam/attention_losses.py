@@ -1,8 +1,9 @@
 """The attention term of the loss: how far maps are from the pose, by one of several measures.
 
 Symbols: Ŝ is a map, 0..1; T its heatmap at the map's side, 0..1; S = T / ΣT, the distribution that
-is wanted; P = softmax₂d(Ŝ/τ), the distribution that the map stands for. Sums run over the H·W
-pixels. `vsam.config.REGULARISERS` names the measures.
+is wanted; P the distribution that the map stands for: softmax₂d(Ŝ/τ) of the published map, and Ŝ
+itself of region attention, whose maps sum to 1. Sums run over the H·W pixels.
+`vsam.config.REGULARISERS` names the measures.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ import torch.nn.functional as F
 _MIN_MASS = 1e-3
 # Keeps logarithms and their slopes finite in float32, also times a gradient scaler's factor.
 _TINY = 1e-12
+# The same for a probability, which falls below that where a map is sharp; its slope is 1/P times
+# the softmax's own, which is P.
+_LEAST_PROBABILITY = 1e-30
 
 
 def log_soft_maximum(attention: torch.Tensor, temperature: torch.Tensor | float) -> torch.Tensor:
     """Turn maps into distributions over their pixels: log softmax₂d(Ŝ/τ).
 
-    The one place that knows how a map stands for a distribution. A logarithm, because a sharp
-    distribution has pixels whose probability float32 does not tell from 0.
+    A logarithm, because a sharp distribution has pixels whose probability float32 does not tell
+    from 0.
 
     Args:
         attention: Ŝ, (B, R, H, W).
@@ -104,6 +108,7 @@ def attention_loss(
     *,
     regulariser: str = "l2",
     temperature: torch.Tensor | float = 1.0,
+    distributions: bool = False,
 ) -> torch.Tensor:
     """Measure how far the maps are from the pose, averaged over the B·R maps.
 
@@ -117,6 +122,8 @@ def attention_loss(
             whose heatmap has no mass: its region was cropped away.
         regulariser: `l2`, `l2-squared`, `kl` or `bce`, the functions above, or `none`, which is 0.
         temperature: τ of the soft maximum; `bce` has none.
+        distributions: The maps sum to 1 and are P themselves, so there is no soft maximum. `bce`
+            does not compare distributions.
 
     Returns:
         (), at least 0.
@@ -132,6 +139,9 @@ def attention_loss(
     if regulariser == "bce":
         each = bce(attention.flatten(2), mass)
     else:
-        measure = _OF_DISTRIBUTIONS[regulariser]
-        each = measure(log_soft_maximum(attention, temperature), mass / total.clamp(min=1e-8))
+        if distributions:
+            predicted = attention.flatten(2).clamp(min=_LEAST_PROBABILITY).log()
+        else:
+            predicted = log_soft_maximum(attention, temperature)
+        each = _OF_DISTRIBUTIONS[regulariser](predicted, mass / total.clamp(min=1e-8))
     return torch.where(counted, each, 0.0).mean()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from vsam_heatmaps.errors import VsamError, expected
-from vsam_heatmaps.overlays import heat_overlay
+from vsam_heatmaps.overlays import caption, heat_overlay
 
 POINTING_TOLERANCE = 0.03
 """How far from a mask the pointing game lets a maximum lie, as a share of the longer side.
@@ -73,7 +75,10 @@ def shrink(photo: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 def attention_overlay(
     photo: NDArray[np.uint8], attention: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
-    """Lay the attention over a photo, stretched to its own range; several maps as their maximum.
+    """Lay the attention over a photo, stretched to its own range.
+
+    Several maps are shown by their maximum, each divided by its own before: one that is spread over
+    the whole body is as visible as one that is on the head.
 
     Args:
         photo: (H, W, 3) uint8 RGB.
@@ -85,7 +90,32 @@ def attention_overlay(
     Raises:
         VsamError: If there is no map.
     """
+    if len(attention) > 1:
+        attention = attention / attention.max(axis=(1, 2), keepdims=True).clip(1e-12)
     return heat_overlay(photo, stretch(merge_maps(attention)))
+
+
+def region_picture(
+    photo: NDArray[np.uint8],
+    maps: Mapping[str, NDArray[np.float32]],
+    said: Mapping[str, Sequence[str]],
+) -> NDArray[np.uint8]:
+    """Draw all maps over a photo, and beside it each region that has something to say.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        maps: (S, S) map of each region, over the squashed photo.
+        said: What the regions spoke for; a region without a line is not drawn by itself.
+
+    Returns:
+        (H + h, (1 + n) · W, 3) uint8 RGB: a line with names above each of 1 + n pictures.
+    """
+    width = photo.shape[1]
+    tiles = [("all regions", attention_overlay(photo, np.stack(list(maps.values()))))]
+    for region, lines in said.items():
+        title = f"{region}: {', '.join(lines)}"
+        tiles.append((title, attention_overlay(photo, maps[region][None])))
+    return np.hstack([np.vstack([caption(width, title), tile]) for title, tile in tiles])
 
 
 def distribution(

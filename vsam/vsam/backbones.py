@@ -28,7 +28,7 @@ from .misfits import describe_misfits, listed
 from .modeling.backbones.interface import Backbone
 from .modeling.backbones.timm_models import TimmBackbone, ViTBackbone
 from .modeling.backbones.vgg import VggBackbone
-from .modeling.vsam import VSAM
+from .modeling.model import TaggingModel
 
 IMAGENET = Path("imagenet")
 """In the place of a file: torchvision's own weights, which it downloads."""
@@ -46,7 +46,7 @@ _SECONDS = 10.0
 _REMEDY = "VGG-16's weights need --width 1, those of vgg16_bn --batch-norm, and no others have it."
 
 
-def load_backbone(model: VSAM, path: Path) -> Preprocessing:
+def load_backbone(model: TaggingModel, path: Path) -> Preprocessing:
     """Load weights of others into a model's backbone; a classifier's are left out.
 
     Args:
@@ -62,19 +62,20 @@ def load_backbone(model: VSAM, path: Path) -> Preprocessing:
         VsamError: If the file is missing or damaged, names or shapes differ, a value is not finite,
             or torchvision's weights can't be downloaded. The model is as it was then.
     """
-    backbone = model.features
+    backbone = model.features.whole()
     if path == IMAGENET:
         path = _torchvision_weights(backbone)
     elif not path.is_file():
         raise VsamError(f"Expected `--backbone-weights` to be a file, but {path} is not there.")
     if is_hdf5(path):
-        backbone.load_state_dict(_from_keras(backbone, path))
-        return VGG_PREPROCESSING
-    if isinstance(backbone, VggBackbone):
-        backbone.load_state_dict(_from_torchvisions_vgg(backbone, path))
+        state, preprocessing = _from_keras(backbone, path), VGG_PREPROCESSING
+    elif isinstance(backbone, VggBackbone):
+        state, preprocessing = _from_torchvisions_vgg(backbone, path), backbone.preprocessing()
     else:
-        backbone.load_state_dict(_from_library(backbone, path))
-    return backbone.preprocessing()
+        state, preprocessing = _from_library(backbone, path), backbone.preprocessing()
+    # What a backbone that is cut has not is left out.
+    model.features.load_state_dict({name: state[name] for name in model.features.state_dict()})
+    return preprocessing
 
 
 def _from_keras(features: Backbone, path: Path) -> dict[str, torch.Tensor]:

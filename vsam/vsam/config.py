@@ -14,6 +14,7 @@ from typing import Any
 
 from vsam_datasets.category_regions import BY_CATEGORY
 from vsam_heatmaps.errors import VsamError, expected
+from vsam_heatmaps.landmarks import PARTS
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -38,21 +39,24 @@ class TrainConfig:
         heatmaps: Folder of shards; needed if the attention is supervised.
         backbone: `vgg16`, `vgg16_bn`, a ResNet or ConvNeXt of torchvision, or a model of timm; see
             `vsam.modeling.backbones`.
-        attention: `single` is the published map, `none` leaves the attention block out.
+        attention: `single` is the published map, `regions` has one for each body region, `none`
+            leaves the attention block out.
+        regions: What the maps of `regions` attend to, in order; by default the seven parts of the
+            body.
         width: Factor on the channels of VGG-16; 1 is the published model.
         image_size: Height and width of the input in pixels.
         batch_norm: Normalise after each convolution of VGG-16, the fusion and the heads; helps
             training from scratch.
         dropout: In the heads.
-        region: Which body region's map supervises the attention: a name, or `by-category`.
+        region: Which body region's map supervises the single map: a name, or `by-category`.
         category_regions: Table of regions of categories, or none; see
             `vsam_datasets.read_category_regions`.
         pose_weight: λ, the weight of that supervision; 0 trains without poses.
         lambda_warmup: Epochs over which λ rises from 0, along a line; parts of epochs count.
         lambda_decay: How λ falls to 0 from there to the end: `linear`, `cosine`, or `none`.
         regulariser: What the supervision measures: one of `REGULARISERS`; `none` trains without
-            poses.
-        temperature: τ of the soft maximum softmax₂d(Ŝ/τ) that some of them take.
+            poses, `auto` becomes `kl` with region attention and `l2`, the published one, else.
+        temperature: τ of the soft maximum softmax₂d(Ŝ/τ) that some of them take of a single map.
         learn_temperature: Learn τ; it starts from `temperature`.
         attribute_weight: Weight of the attributes' loss beside the category's.
         backbone_weights: Weights to start the backbone from, or none; see `vsam.backbones`.
@@ -81,6 +85,7 @@ class TrainConfig:
     heatmaps: Path | None = None
     backbone: str = "vgg16"
     attention: str = "single"
+    regions: tuple[str, ...] | None = None
     width: float = 1.0
     image_size: int = 224
     batch_norm: bool = False
@@ -90,7 +95,7 @@ class TrainConfig:
     pose_weight: float = 10.0
     lambda_warmup: float = 0.0
     lambda_decay: str = "none"
-    regulariser: str = "l2"
+    regulariser: str = "auto"
     temperature: float = 1.0
     learn_temperature: bool = False
     attribute_weight: float = 1.0
@@ -117,6 +122,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         self._require_numbers()
         self._require_choices()
+        if self.regulariser == "auto":
+            object.__setattr__(self, "regulariser", "kl" if self.attention == "regions" else "l2")
+        self._settle_regions()
         if self.init is not None and self.backbone_weights is not None:
             raise VsamError(
                 "Expected `--init` or `--backbone-weights` to be given, but not both: a run has "
@@ -137,12 +145,40 @@ class TrainConfig:
                 "Expected `--category-regions` to be given with `--region by-category`, but the "
                 f"region is {self.region!r}. Leave one of the two out."
             )
-        has_temperature = self.pose_weight > 0 and self.regulariser in _WITH_TEMPERATURE
+        has_temperature = (
+            self.attention == "single"
+            and self.pose_weight > 0
+            and self.regulariser in _WITH_TEMPERATURE
+        )
         if (self.learn_temperature or self.temperature != 1) and not has_temperature:
             raise VsamError(
-                f"Expected a temperature to be given with λ above 0 and one of the regularisers "
-                f"{', '.join(_WITH_TEMPERATURE)}, but λ is {self.pose_weight} and the regulariser "
-                f"is {self.regulariser}, which have none. Leave it out."
+                f"Expected a temperature to be given with λ above 0, a single map and one of the "
+                f"regularisers {', '.join(_WITH_TEMPERATURE)}, but the attention is "
+                f"{self.attention}, λ is {self.pose_weight} and the regulariser is "
+                f"{self.regulariser}, which have none. Leave it out."
+            )
+
+    def _settle_regions(self) -> None:
+        """Fill in the default regions; refuse options that belong to another attention."""
+        if self.attention != "regions":
+            if self.regions is not None:
+                raise VsamError(
+                    f"Expected `--regions` to be given with --attention regions, but the attention "
+                    f"is {self.attention}. Leave it out, or give --attention regions."
+                )
+            return
+        if self.regions is None:
+            object.__setattr__(self, "regions", tuple(PARTS))
+        if self.region != BY_CATEGORY or self.category_regions is not None:
+            option = "region" if self.region != BY_CATEGORY else "category-regions"
+            raise VsamError(
+                f"Expected `--{option}` to be left out with --attention regions: each map has its "
+                "own region, named by --regions."
+            )
+        if self.regulariser == "bce":
+            raise VsamError(
+                "Expected `--regulariser` to be l2, l2-squared, kl or none with --attention "
+                "regions, but got bce: it compares pixels, and these maps are distributions."
             )
 
     def _require_numbers(self) -> None:
@@ -182,7 +218,7 @@ class TrainConfig:
         for name, choices in {
             "device": DEVICES,
             "precision": PRECISIONS,
-            "regulariser": REGULARISERS,
+            "regulariser": ("auto", *REGULARISERS),
             "lambda_decay": LAMBDA_DECAYS,
         }.items():
             if getattr(self, name) not in choices:
@@ -190,10 +226,12 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Convert to plain JSON values."""
-        return {
-            name: str(value) if isinstance(value, Path) else value
-            for name, value in dataclasses.asdict(self).items()
-        }
+        plain: dict[str, Any] = {}
+        for name, value in dataclasses.asdict(self).items():
+            if isinstance(value, Path):
+                value = str(value)
+            plain[name] = list(value) if isinstance(value, tuple) else value
+        return plain
 
 
 # What the command line calls differently, because `lambda` is a word of Python.
@@ -216,7 +254,7 @@ def resolve_config(file: Path | None, command_line: Mapping[str, Any]) -> TrainC
     values = _read_yaml(file) if file is not None else {}
     types_of = typing.get_type_hints(TrainConfig)
     values |= {
-        name: None if value == "none" and _takes_none(types_of[name]) else value
+        name: _from_command_line(value, types_of[name])
         for name, value in command_line.items()
         if value is not None
     }
@@ -224,6 +262,23 @@ def resolve_config(file: Path | None, command_line: Mapping[str, Any]) -> TrainC
         if field.default is dataclasses.MISSING and field.name not in values:
             raise VsamError(f"Expected `--{field.name}` to be given, but it is not.")
     return TrainConfig(**values)
+
+
+def _from_command_line(value: Any, wanted: Any) -> Any:
+    if value == "none" and _takes_none(wanted):
+        return None
+    if isinstance(value, str) and tuple[str, ...] in typing.get_args(wanted):
+        return _names(value)
+    return value
+
+
+def _names(value: str) -> tuple[str, ...]:
+    """Split names with a comma between.
+
+    >>> _names("head, feet")
+    ('head', 'feet')
+    """
+    return tuple(name.strip() for name in value.split(","))
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -256,6 +311,11 @@ def _convert(file: Path, key: str, value: Any, wanted: Any) -> Any:
         return None
     if Path in options and isinstance(value, str):
         return Path(value)
+    elif tuple[str, ...] in options and isinstance(value, str | list):
+        if isinstance(value, str):
+            return _names(value)
+        if all(isinstance(name, str) for name in value):
+            return tuple(value)
     elif float in options and isinstance(value, int | float | str) and type(value) is not bool:
         try:
             return float(value)  # YAML 1.1 takes 1e-4 for a string
@@ -263,7 +323,11 @@ def _convert(file: Path, key: str, value: Any, wanted: Any) -> Any:
             pass
     elif type(value) in options:
         return value
-    kinds = " or ".join(option.__name__ for option in options if option is not type(None))
+    kinds = " or ".join(
+        "list of names" if option == tuple[str, ...] else option.__name__
+        for option in options
+        if option is not type(None)
+    )
     raise expected(f"{key} in {file}", f"a {kinds}", repr(value))
 
 

@@ -8,11 +8,11 @@ from torch import nn
 
 from vsam_heatmaps.errors import expected
 
-from .modeling.vsam import VSAM
+from .modeling.model import TaggingModel
 
 
 def grad_cam(
-    model: VSAM, images: torch.Tensor, category: torch.Tensor | None = None
+    model: TaggingModel, images: torch.Tensor, category: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Weigh the backbone's last feature maps by how much they matter for a category's logit.
 

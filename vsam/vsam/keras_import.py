@@ -71,6 +71,7 @@ def import_keras(
     )
     with torch.device("meta"):  # shapes without numbers: the file brings all of these
         model = build_vsam(config)
+    assert isinstance(model, VSAM)
     names = _match(model, shapes, weights)
     tensors = read_tensors(weights, names)
     state = {ours: tensors[theirs] for theirs, ours in names.items()}

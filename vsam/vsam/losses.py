@@ -14,7 +14,7 @@ from torchvision.ops import sigmoid_focal_loss
 from vsam_datasets.pairs import UNKNOWN_CATEGORY
 
 from .attention_losses import attention_loss
-from .modeling.vsam import VsamOutput
+from .modeling.model import VsamOutput
 
 
 class LossTerms(NamedTuple):
@@ -91,6 +91,7 @@ class VsamLoss(nn.Module):
         temperature: τ of its soft maximum, above 0.
         learn_temperature: τ is only where it starts; log τ is a parameter, so that τ stays
             positive.
+        distributions: The maps are those of region attention, which sum to 1.
     """
 
     def __init__(
@@ -103,12 +104,14 @@ class VsamLoss(nn.Module):
         regulariser: str = "l2",
         temperature: float = 1.0,
         learn_temperature: bool = False,
+        distributions: bool = False,
     ) -> None:
         super().__init__()
         self.class_weights: torch.Tensor
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.pose_weight, self.attribute_weight, self.gamma = pose_weight, attribute_weight, gamma
         self.regulariser, self.learns_temperature = regulariser, learn_temperature
+        self.distributions = distributions
         self.log_temperature: torch.Tensor
         log_temperature = torch.tensor(math.log(temperature))
         if learn_temperature:
@@ -159,6 +162,7 @@ class VsamLoss(nn.Module):
                 has_pose,
                 regulariser=self.regulariser,
                 temperature=self.temperature,
+                distributions=self.distributions,
             )
             total = of_category + self.attribute_weight * of_attributes
             # DistributedDataParallel wants to see every parameter in every step.

@@ -10,7 +10,7 @@ import torch
 
 from vsam_heatmaps.errors import VsamError, expected
 
-from .modeling.vsam import VSAM, VsamOutput
+from .modeling.model import TaggingModel, VsamOutput
 from .run_folder import load_checkpoint, read_run
 
 _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -49,7 +49,9 @@ class TorchNetwork:
         VsamError: If the device isn't there, or the precision is unknown.
     """
 
-    def __init__(self, model: VSAM, *, device: str = "auto", precision: str = "fp32") -> None:
+    def __init__(
+        self, model: TaggingModel, *, device: str = "auto", precision: str = "fp32"
+    ) -> None:
         self.device = find_device(device)
         self._dtype = _AUTOCAST[check_precision(precision)]
         # Channels last is the faster layout for convolutions on CPUs and GPUs alike.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from PIL.Image import Image
 from vsam_heatmaps.errors import VsamError, expected
 from vsam_heatmaps.photos import Photo
 
-from .attention_maps import attention_overlay, shrink
+from .attention_maps import attention_overlay, region_picture, shrink
 from .labels import Labels
 from .photo_inputs import PhotoLike, read
 
@@ -35,10 +35,14 @@ class Prediction:
     Attributes:
         category_scores: (K,) float32, probabilities that sum to 1.
         attribute_scores: (A,) float32, one probability each.
-        attention: (R, S, S) float32, 0..1, over the squashed photo. R is 1 for the published model,
-            0 for a model without attention.
+        attention: (R, S, S) float32, at least 0, over the squashed photo. The published model has
+            R = 1 map, with pixels in 0..1; region attention one for each region, which sums to 1; a
+            model without attention none.
         labels: Names of the K categories and A attributes; all predictions of a model share them.
         thresholds: (A,) float32; attributes with a score above theirs are predicted. Shared, too.
+        regions: Names of the maps with region attention, else none.
+        contributions: (R, A) float32: what each region adds to each attribute's logit, beyond what
+            it adds in an average photo; R = 0 without region attention.
         source: The photo that `overlay` draws on; for arrays and images out of a list a weak
             reference, so that predictions never keep photos in memory.
     """
@@ -48,6 +52,8 @@ class Prediction:
     attention: NDArray[np.float32]
     labels: Labels
     thresholds: NDArray[np.float32]
+    regions: tuple[str, ...] = ()
+    contributions: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     source: PhotoLike | weakref.ref[Any] | None = None
 
     @property
@@ -74,10 +80,28 @@ class Prediction:
         """List the best categories, the likeliest first."""
         return _ranked(self.labels.categories, self.category_scores)[:count]
 
+    def spoke(self, attribute: str) -> str:
+        """Name the region that spoke loudest for an attribute.
+
+        Raises:
+            VsamError: If the model has no region attention, or no such attribute.
+        """
+        if not self.regions:
+            raise VsamError(
+                "Expected the model to have region attention, but it has none: it was not trained "
+                "with --attention regions."
+            )
+        if attribute not in self.labels.attributes:
+            raise expected("attribute", "one of the model's", repr(attribute))
+        column = self.labels.attributes.index(attribute)
+        return self.regions[int(self.contributions[:, column].argmax())]
+
     def describe(
         self, *, threshold: float | None = None, all_scores: bool = False
     ) -> dict[str, Any]:
         """Say it in JSON's values: `category`, `score`, `categories` and `attributes`.
+
+        With region attention each attribute has a `region`, the one that spoke for it.
 
         Args:
             threshold: Attributes above it are listed; by default those above `thresholds`.
@@ -93,28 +117,76 @@ class Prediction:
             "category": categories[0].label,
             "score": round(categories[0].score, 6),
             "categories": _entries(categories if all_scores else categories[:TOP_CATEGORIES]),
-            "attributes": _entries(attributes),
+            "attributes": [
+                entry | ({"region": self.spoke(entry["label"])} if self.regions else {})
+                for entry in _entries(attributes)
+            ],
         }
 
     def overlay(
-        self, photo: PhotoLike | None = None, *, size: int | None = None
+        self,
+        photo: PhotoLike | None = None,
+        *,
+        size: int | None = None,
+        region: str | None = None,
     ) -> NDArray[np.uint8]:
         """Draw the attention over the photo, stretched to its own range.
 
-        Several maps are shown by their maximum.
+        Several maps are shown by their maximum, each at its own range.
 
         Args:
             photo: What to draw on; by default the photo that was given to the predictor. A path is
                 read again.
             size: The picture's longer side in pixels at most; by default the photo's own size.
+            region: Show the map of this region alone.
 
         Returns:
             (H, W, 3) uint8 RGB.
 
         Raises:
             UnreadablePhotoError: If the photo can't be read.
-            VsamError: If the model has no attention, or the photo is not known any more.
+            VsamError: If the model has no attention, or no such region, or the photo is not known
+                any more.
         """
+        if region is not None and region not in self.regions:
+            raise expected("region", f"one of {', '.join(self.regions) or 'none'}", repr(region))
+        pixels = self._pixels(photo, size)
+        if region is None:
+            return attention_overlay(pixels, self.attention)
+        index = self.regions.index(region)
+        return attention_overlay(pixels, self.attention[index : index + 1])
+
+    def picture(
+        self,
+        photo: PhotoLike | None = None,
+        *,
+        size: int | None = None,
+        threshold: float | None = None,
+    ) -> NDArray[np.uint8]:
+        """Draw what the model looked at, and with region attention who spoke for what.
+
+        Args:
+            photo: As for `overlay`.
+            size: The longer side of each picture in it, as for `overlay`.
+            threshold: Attributes above it are named; by default those above `thresholds`.
+
+        Returns:
+            (H, W, 3) uint8 RGB: the overlay; with region attention one beside it for each region
+            that spoke for an attribute, with their names above.
+
+        Raises:
+            UnreadablePhotoError, VsamError: As `overlay`.
+        """
+        pixels = self._pixels(photo, size)
+        if not self.regions:
+            return attention_overlay(pixels, self.attention)
+        said: dict[str, list[str]] = {}
+        for entry in self.describe(threshold=threshold)["attributes"]:
+            said.setdefault(entry["region"], []).append(entry["label"])
+        return region_picture(pixels, dict(zip(self.regions, self.attention, strict=True)), said)
+
+    def _pixels(self, photo: PhotoLike | None, size: int | None) -> NDArray[np.uint8]:
+        """Read the photo to draw on, shrunk if need be."""
         if size is not None and size < 1:
             raise expected("size", "at least 1", size)
         if photo is None:
@@ -127,7 +199,7 @@ class Prediction:
         pixels = read(photo)
         if size is not None:
             pixels = shrink(pixels, size)
-        return attention_overlay(pixels, self.attention)
+        return pixels
 
     def __repr__(self) -> str:
         said = ", ".join(f"{name} {score:.2f}" for name, score in self.attributes)

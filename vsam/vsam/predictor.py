@@ -53,6 +53,7 @@ class Predictor:
     Attributes:
         network: What runs the model.
         labels: Names of the outputs.
+        regions: Names of the maps with region attention, else none.
         preprocessing: How a photo becomes the network's input.
         threshold: The run's threshold.
         thresholds: (A,) float32, what predictions go by.
@@ -74,6 +75,7 @@ class Predictor:
             raise expected("thresholds", f"one of {', '.join(THRESHOLDS)}", thresholds)
         self.network = network
         self.labels = labels
+        self.regions = description.config.regions
         self.threshold = description.threshold
         self.preprocessing = description.preprocessing
         self.thresholds = np.full(len(labels.attributes), self.threshold, np.float32)
@@ -209,6 +211,7 @@ class Predictor:
         categories = logits.softmax(dim=1).cpu().numpy()
         attributes = output.attribute_logits.sigmoid().cpu().numpy()
         attention = output.attention.cpu().numpy()
+        contributions = output.contributions.cpu().numpy()
         return [
             Prediction(
                 category_scores=category,
@@ -216,10 +219,12 @@ class Predictor:
                 attention=maps,
                 labels=self.labels,
                 thresholds=self.thresholds,
+                regions=self.regions,
+                contributions=added,
                 source=source,
             )
-            for category, attribute, maps, source in zip(
-                categories, attributes, attention, sources, strict=True
+            for category, attribute, maps, added, source in zip(
+                categories, attributes, attention, contributions, sources, strict=True
             )
         ]
 

@@ -14,7 +14,7 @@ from vsam_heatmaps.atomic import write_text
 from . import run_folder
 from .hub import find_run
 from .model_card import CARD, describe_model, without_folders
-from .modeling.vsam import VsamOutput
+from .modeling.model import VsamOutput
 
 
 class VsamModel(nn.Module, PyTorchModelHubMixin):

@@ -15,7 +15,7 @@ from vsam_heatmaps.errors import expected
 from . import run_folder
 from .evaluation import Metrics
 from .losses import VsamLoss
-from .modeling.vsam import VSAM
+from .modeling.model import TaggingModel
 
 
 class Best:
@@ -39,7 +39,7 @@ class Best:
 
 
 def save_last(
-    out: Path, model: VSAM, criterion: VsamLoss, optimizer: Any, epoch: int, best: Best
+    out: Path, model: TaggingModel, criterion: VsamLoss, optimizer: Any, epoch: int, best: Best
 ) -> None:
     """Save what resuming needs, as one file: it is whole, or it is the epoch before."""
     state = optimizer.state_dict()
@@ -59,7 +59,7 @@ def save_last(
 
 
 def load_last(
-    out: Path, model: VSAM, criterion: VsamLoss, optimizer: torch.optim.Optimizer
+    out: Path, model: TaggingModel, criterion: VsamLoss, optimizer: torch.optim.Optimizer
 ) -> tuple[int, Best]:
     """Load what `save_last` saved; give the number of finished epochs and the best so far.
 

@@ -25,7 +25,7 @@ from .calibration import Calibration
 from .labels import Labels
 from .misfits import describe_misfits
 from .modeling.build import ModelConfig, build_vsam
-from .modeling.vsam import VSAM
+from .modeling.model import TaggingModel
 
 FORMAT_VERSION = 1
 _MAX_JSON = 1 << 26
@@ -67,7 +67,7 @@ class Checkpoint(Description):
         labels: Names of its outputs.
     """
 
-    model: VSAM
+    model: TaggingModel
     labels: Labels
 
 

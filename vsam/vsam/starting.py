@@ -16,7 +16,7 @@ from . import run_folder
 from .backbones import IMAGENET, load_backbone
 from .config import TrainConfig
 from .modeling.build import ModelConfig
-from .modeling.vsam import VSAM
+from .modeling.model import TaggingModel
 from .run_folder import Checkpoint, Labels
 
 _log = logging.getLogger("vsam")
@@ -25,6 +25,7 @@ _log = logging.getLogger("vsam")
 _SHARED = {
     "backbone": "--backbone",
     "attention": "--attention",
+    "regions": "--regions",
     "image_size": "--image-size",
     "width": "--width",
     "batch_norm": "--batch-norm",
@@ -40,8 +41,10 @@ def require_same_run(config: TrainConfig) -> None:
     last = config.out / run_folder.LAST
     if not last.is_file():
         raise VsamError(f"Expected {config.out} to hold a run to resume, but {last} is missing.")
-    # A run from before there was an option had its default.
+    # A run from before there was an option had its default, and before there were regions a
+    # regulariser by its name.
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    defaults |= {"regulariser": "l2"}
     before = defaults | run_folder.read_description(config.out).training
     # Where things lie, how they run and how long is the user's to change; the rest is the run.
     free = ("data", "photos", "heatmaps", "out", "device", "num_workers", "epochs")
@@ -80,7 +83,12 @@ def prepare_new_run(config: TrainConfig) -> None:
 
 
 def load_start(
-    model: VSAM, model_config: ModelConfig, labels: Labels, config: TrainConfig, *, resume: bool
+    model: TaggingModel,
+    model_config: ModelConfig,
+    labels: Labels,
+    config: TrainConfig,
+    *,
+    resume: bool,
 ) -> Preprocessing:
     """Load the weights that a training starts from, if it names any.
 
@@ -121,6 +129,8 @@ def _require_same_model(base: ModelConfig, wanted: ModelConfig, config: TrainCon
     for name, option in _SHARED.items():
         before, now = getattr(base, name), getattr(wanted, name)
         if before != now:
+            if isinstance(before, tuple):
+                before, now = ",".join(before), ",".join(now)
             remedy = f"{option} {before}"
             if isinstance(before, bool):
                 remedy = option if before else option.replace("--", "--no-")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vsam_datasets.category_regions import BY_CATEGORY, CategoryRegions, read_category_regions
 from vsam_datasets.pairs import match_heatmaps
 from vsam_datasets.tables import LabelTable
 from vsam_heatmaps.errors import VsamError, expected
-from vsam_heatmaps.landmarks import BODY, LandmarkSet, landmark_set
+from vsam_heatmaps.landmarks import BODY, LANDMARK_SETS, LandmarkSet, landmark_set
 from vsam_heatmaps.shards import Shards
 
 from .config import TrainConfig
@@ -46,6 +47,9 @@ def open_supervision(config: TrainConfig, table: LabelTable, attention_side: int
     if config.category_regions is not None:
         regions = read_category_regions(config.category_regions)
     if config.heatmaps is None or not config.supervised:
+        # Nothing is asked of shards, but the names stay with the model.
+        known = [name for landmarks in LANDMARK_SETS.values() for name in landmarks.groups]
+        _require_known("--regions", config.regions or (), known)
         return Supervision(None, regions)
     shards = Shards(config.heatmaps)
     _require_regions(config, regions, landmark_set(shards.info.landmarks))
@@ -56,9 +60,12 @@ def open_supervision(config: TrainConfig, table: LabelTable, attention_side: int
             f"--side {attention_side}, or train with a smaller --image-size."
         )
     match = match_heatmaps(table.rows, shards)
-    used = {config.region}
-    if config.region == BY_CATEGORY:
+    if config.regions is not None:
+        used = set(config.regions)
+    elif config.region == BY_CATEGORY:
         used = {regions.of(row.category) for row in table.rows}
+    else:
+        used = {config.region}
     # Composing the regions of one photo says at once whether these shards' channels allow it.
     shards.regions(shards.ids[0], sorted(used))
     _log.info(
@@ -69,7 +76,8 @@ def open_supervision(config: TrainConfig, table: LabelTable, attention_side: int
         match.without_record,
         match.maps_without_photo,
     )
-    if config.region == BY_CATEGORY and (unknown := regions.unknown(table.categories)):
+    by_category = config.regions is None and config.region == BY_CATEGORY
+    if by_category and (unknown := regions.unknown(table.categories)):
         _log.info(
             "Without a known region, so that it is full: the categories %s. "
             "Name their regions with --category-regions.",
@@ -84,14 +92,19 @@ def open_supervision(config: TrainConfig, table: LabelTable, attention_side: int
 
 
 def _require_regions(config: TrainConfig, regions: CategoryRegions, landmarks: LandmarkSet) -> None:
+    if config.regions is not None:
+        _require_known("--regions", config.regions, landmarks.groups)
+        return
     # Categories cover regions of the body.
     known = (BY_CATEGORY, *BODY.groups) if landmarks is BODY else landmarks.groups
-    if config.region not in known:
-        raise expected("--region", f"one of {', '.join(known)}", repr(config.region))
+    _require_known("--region", [config.region], known)
     for category, region in regions.own.items():
-        if region not in landmarks.groups:
-            raise expected(
-                f"region of {category} in {config.category_regions}",
-                f"one of {', '.join(landmarks.groups)}",
-                repr(region),
-            )
+        _require_known(
+            f"region of {category} in {config.category_regions}", [region], landmarks.groups
+        )
+
+
+def _require_known(what: str, names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise expected(what, f"one of {', '.join(known)}", repr(name))

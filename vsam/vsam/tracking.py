@@ -17,7 +17,7 @@ from vsam_datasets.preprocessing import Preprocessing
 from vsam_heatmaps.atomic import write_text
 
 from .attention_maps import attention_overlay
-from .modeling.vsam import VSAM
+from .modeling.model import TaggingModel
 from .run_folder import METRICS
 
 _log = logging.getLogger("vsam")
@@ -73,7 +73,7 @@ class Tracker:
 
     @torch.inference_mode()
     def attention(
-        self, model: VSAM, dataset: PairDataset, preprocessing: Preprocessing, epoch: int
+        self, model: TaggingModel, dataset: PairDataset, preprocessing: Preprocessing, epoch: int
     ) -> None:
         """Add pictures of the attention over the first photos of a data set."""
         if not self._enabled:

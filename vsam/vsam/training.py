@@ -75,6 +75,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
         image_size=config.image_size,
         backbone=config.backbone,
         attention=config.attention,
+        regions=config.regions or (),
         width=config.width,
         batch_norm=config.batch_norm,
         dropout=config.dropout,
@@ -99,6 +100,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
         regulariser=config.regulariser,
         temperature=config.temperature,
         learn_temperature=config.learn_temperature,
+        distributions=config.attention == "regions",
     )
     optimizer = _make_optimizer(model, criterion, config)
     start, best = 0, Best()
@@ -115,6 +117,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
             shards=supervision.shards,
             region=config.region,
             category_regions=supervision.category_regions,
+            regions=config.regions,
             augment=split == "train",
             min_crop=config.min_crop,
             seed=config.seed,

@@ -22,7 +22,7 @@ from vsam_heatmaps.atomic import write_text
 from vsam_heatmaps.errors import VsamError, expected, explain_os_error
 
 from .. import run_folder
-from ..modeling.vsam import VsamOutput
+from ..modeling.model import VsamOutput
 from ..run_folder import Description, Labels
 
 FORMAT_VERSION = 1
@@ -196,7 +196,13 @@ def read_export(folder: Path, description: Description, labels: Labels) -> Expor
                 f"Expected {folder / name} to be the file that was exported, but its SHA-256 is "
                 f"not the one in {path}: one of them is damaged. Export the run again."
             )
-    sizes = (len(labels.categories),), (len(labels.attributes),), tuple(attention)
+    attributes = len(labels.attributes)
+    sizes = (
+        (len(labels.categories),),
+        (attributes,),
+        tuple(attention),
+        (len(description.config.regions), attributes),
+    )
     return Exported(
         network=folder / FILES[format][0],
         format=format,

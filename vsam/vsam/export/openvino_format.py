@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vsam_heatmaps.errors import expected
 from vsam_heatmaps.openvino_core import openvino_core
 
-from ..modeling.vsam import VsamOutput
+from ..modeling.model import VsamOutput
 from .folder import FILES, INPUT, Exported
 from .program import Program
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..modeling.vsam import VSAM
+from ..modeling.model import TaggingModel
 from .folder import INPUT, Shape
 
 
@@ -41,7 +41,7 @@ class _NamedOutputs(nn.Module):
         return {name: value for name, value in outputs.items() if 0 not in value.shape[1:]}
 
 
-def trace(model: VSAM, image_size: int) -> Program:
+def trace(model: TaggingModel, image_size: int) -> Program:
     """Make a program of a model.
 
     Its steps are operators of PyTorch's Core ATen set. torch would note the path and line of the

@@ -10,7 +10,7 @@ import torch
 
 from vsam_heatmaps.errors import VsamError, explain_os_error
 
-from ..modeling.vsam import VsamOutput
+from ..modeling.model import VsamOutput
 from .folder import FILES, INPUT, Exported
 from .program import Program
 from .pt2_check import UnsafeArchiveError, require_harmless

@@ -15,10 +15,12 @@ from .attention import AttentionBlock, FuseBlocks, SpatialAttention
 from .backbones.build import build_backbone
 from .backbones.interface import Backbone
 from .backbones.vgg import VGG, VGG_BN
+from .model import TaggingModel
 from .plan import vgg16_plan
+from .regions import RegionVSAM
 from .vsam import VSAM, Head
 
-ATTENTIONS = ("single", "none")
+ATTENTIONS = ("single", "regions", "none")
 _MAX_OUTPUTS = 100_000
 
 
@@ -37,7 +39,9 @@ class ModelConfig:
         dropout: In the heads.
         backbone: See `build_backbone`. `vgg16_bn` becomes `vgg16` with `batch_norm`, which is how
             it was always saved.
-        attention: `single` is the published map, `none` leaves the attention block out.
+        attention: `single` is the published map, `regions` has one for each of `regions`, `none`
+            leaves the attention block out.
+        regions: Names of the maps, in order; none unless the attention is `regions`.
     """
 
     categories: int
@@ -48,6 +52,7 @@ class ModelConfig:
     dropout: float = 0.5
     backbone: str = VGG
     attention: str = "single"
+    regions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.backbone == VGG_BN:
@@ -63,6 +68,7 @@ class ModelConfig:
             raise expected("image_size", "at least 1", self.image_size)
         if self.attention not in ATTENTIONS:
             raise expected("attention", f"one of {', '.join(ATTENTIONS)}", repr(self.attention))
+        self._require_regions()
         vgg16_plan(self.width)  # refuses impossible widths
         shape = self._shape  # refuses unknown backbones
         if self.backbone != VGG and (self.width != 1 or self.batch_norm):
@@ -79,25 +85,73 @@ class ModelConfig:
                 self.image_size,
             )
 
+    def _require_regions(self) -> None:
+        if self.attention != "regions":
+            if self.regions:
+                raise VsamError(
+                    f"Expected `regions` to be left out with the attention {self.attention}, but "
+                    f"got {', '.join(self.regions)}. They belong to the attention regions."
+                )
+            return
+        if not self.regions or not all(self.regions):
+            raise expected("regions", "names of one region or more", repr(",".join(self.regions)))
+        for name in self.regions:
+            if self.regions.count(name) > 1:
+                raise VsamError(
+                    f"Expected each of `regions` to be named once, but {name} is named "
+                    f"{self.regions.count(name)} times."
+                )
+
     @cached_property
     def _shape(self) -> Backbone:
         """The backbone without its numbers: what it says of its channels and strides."""
         with torch.device("meta"):
-            return _backbone(self)
+            backbone = _backbone(self)
+        if self.attention == "regions":
+            backbone.cut()
+        return backbone
 
     @property
     def attention_side(self) -> int:
-        """Height and width of the attention map in pixels: those of the backbone's first stage."""
+        """Height and width of the attention maps in pixels.
+
+        Those of the backbone's first stage; with regions those of its features.
+        """
+        if self.attention == "regions":
+            return self.image_size // self._shape.out_stride
         return self.image_size // self._shape.stage_strides[0]
 
 
-def build_vsam(config: ModelConfig) -> VSAM:
-    """Build a model with fresh weights.
+def build_vsam(config: ModelConfig) -> TaggingModel:
+    """Build a model with fresh weights: `VSAM`, or `RegionVSAM` for the attention `regions`.
 
     Attention, heads and VGG-16 get He initialisation, as torchvision's VGG; other backbones are
     initialised as their library does.
     """
+    model = _build(config)
+    for module in _fresh(model):
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0, 0.01)
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    if isinstance(model, RegionVSAM):
+        # Maps that are flat at first: what they start with is mean pooling, not a random place.
+        nn.init.normal_(model.attention.locate.weight, 0, 0.01)
+    return model
+
+
+def _build(config: ModelConfig) -> TaggingModel:
     features = _backbone(config)
+    if config.attention == "regions":
+        return RegionVSAM(
+            features,
+            regions=len(config.regions),
+            categories=config.categories,
+            attributes=config.attributes,
+            dropout=config.dropout,
+        )
 
     def head(outputs: int) -> Head:
         return Head(
@@ -118,20 +172,12 @@ def build_vsam(config: ModelConfig) -> VSAM:
             ),
             attend=SpatialAttention(),
         )
-    model = VSAM(
+    return VSAM(
         features=features,
         attention=attention,
         category_head=head(config.categories),
         attribute_head=head(config.attributes),
     )
-    for module in _fresh(model):
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, 0, 0.01)
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-    return model
 
 
 def _backbone(config: ModelConfig) -> Backbone:
@@ -143,7 +189,7 @@ def _backbone(config: ModelConfig) -> Backbone:
     )
 
 
-def _fresh(model: VSAM) -> Iterator[nn.Module]:
+def _fresh(model: TaggingModel) -> Iterator[nn.Module]:
     """Give the modules whose first weights are drawn here."""
     for name, part in model.named_children():
         if name != "features" or not model.features.has_initial_weights:

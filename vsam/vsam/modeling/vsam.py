@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -11,21 +10,7 @@ from torch import nn
 
 from .attention import AttentionBlock
 from .backbones.interface import Backbone
-
-
-class VsamOutput(NamedTuple):
-    """What the network says about a batch of B photos.
-
-    Attributes:
-        category_logits: (B, K) before the softmax.
-        attribute_logits: (B, A) before the sigmoid.
-        attention: (B, R, S, S), 0..1, over the squashed photo; R = 1, or 0 without attention. S is
-            the side of the backbone's first stage in both cases.
-    """
-
-    category_logits: torch.Tensor
-    attribute_logits: torch.Tensor
-    attention: torch.Tensor
+from .model import TaggingModel, VsamOutput
 
 
 class Head(nn.Module):
@@ -54,7 +39,7 @@ class Head(nn.Module):
         return self.linear(self.dropout(pooled))
 
 
-class VSAM(nn.Module):
+class VSAM(TaggingModel):
     """The Visual Semantic Attention Model (Ferreira et al., ICCV Workshops 2019).
 
     Args:
@@ -72,19 +57,13 @@ class VSAM(nn.Module):
         category_head: Head,
         attribute_head: Head,
     ) -> None:
-        super().__init__()
-        self.features = features
+        super().__init__(features)
         self.attention = attention
         self.category_head = category_head
         self.attribute_head = attribute_head
-        self._frozen = False
 
     def forward(self, images: torch.Tensor) -> VsamOutput:
-        """Tag a batch.
-
-        Args:
-            images: (B, 3, S, S) float32, normalised as the checkpoint's preprocessing says.
-        """
+        """Tag a batch; see `TaggingModel`."""
         maps = []
 
         def attend(stages: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -97,20 +76,6 @@ class VSAM(nn.Module):
             return attended
 
         x = self.features(images, attend)
-        return VsamOutput(self.category_head(x), self.attribute_head(x), *maps)
-
-    def freeze_backbone(self) -> None:
-        """Keep the backbone as it is: no gradients, and its layers behave as in evaluation.
-
-        So its batch normalisation keeps its statistics, and it drops nothing at random.
-        """
-        self.features.requires_grad_(False)
-        self._frozen = True
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Self:
-        """Switch to training, except a frozen backbone, or to evaluation."""
-        super().train(mode)
-        if self._frozen:
-            self.features.eval()
-        return self
+        attribute_logits = self.attribute_head(x)
+        contributions = attribute_logits.new_zeros(len(images), 0, attribute_logits.shape[1])
+        return VsamOutput(self.category_head(x), attribute_logits, maps[0], contributions)

@@ -45,6 +45,20 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError
 
+    def cut(self) -> None:
+        """End at the third stage, if the last one is coarser than that."""
+        if self.out_stride > self.stage_strides[-1]:
+            self._drop_last_stage()
+            self.out_channels, self.out_stride = self.stage_channels[-1], self.stage_strides[-1]
+
+    def _drop_last_stage(self) -> None:
+        """Remove the layers behind the third stage; the names of the others stay."""
+        raise NotImplementedError
+
+    def whole(self) -> Backbone:
+        """Give this backbone, or one like it with fresh weights that is not cut."""
+        return self
+
     def library_names(self) -> dict[str, str]:
         """Map the names of the state dict to those in the library's files."""
         raise NotImplementedError

@@ -160,6 +160,16 @@ class TimmCnnBackbone(TimmBackbone):
                     x = attend(stages)
         return x
 
+    def _drop_last_stage(self) -> None:
+        names = list(self.network)
+        third = list(self.network.return_layers)[_STAGES - 1]
+        for name in names[names.index(third) + 1 :]:
+            del self.network[name]
+
+    def whole(self) -> TimmCnnBackbone:
+        """Build one like it that is not cut."""
+        return TimmCnnBackbone(self.name)
+
     def library_names(self) -> dict[str, str]:
         """Map the names of the state dict to timm's: `features_only` makes `a.0.b` to `a_0.b`."""
         whole = set(_on_meta(self.name).state_dict())

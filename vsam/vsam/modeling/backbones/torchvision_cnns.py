@@ -46,27 +46,37 @@ class TorchvisionBackbone(Backbone):
         self.stage_strides, self.out_stride = _STAGE_STRIDES, _OUT_STRIDE
 
     def _parts(self) -> list[Sequence[nn.Module]]:
-        """Give the layers of each of the four stages, the stem with the first."""
+        """Give the layers of each stage, the stem with the first: four, or three of a cut one."""
         net: Any = self.network
         if isinstance(net, ResNet):
             stem = (net.conv1, net.bn1, net.relu, net.maxpool)
-            return [(*stem, net.layer1), (net.layer2,), (net.layer3,), (net.layer4,)]
+            last = [(net.layer4,)] if hasattr(net, "layer4") else []
+            return [(*stem, net.layer1), (net.layer2,), (net.layer3,), *last]
         layers = list(net.features)  # each stage after what makes its input smaller
         return [layers[start : start + 2] for start in range(0, len(layers), 2)]
 
     def forward(self, images: torch.Tensor, attend: Attend) -> torch.Tensor:
         """Compute the features; see `Backbone`."""
-        *attended, last = self._parts()
-        stages = []
+        stages: list[torch.Tensor] = []
         x = images
-        for part in attended:
+        for part in self._parts():
             for layer in part:
                 x = layer(x)
             stages.append(x)
-        x = attend(stages)
-        for layer in last:
-            x = layer(x)
+            if len(stages) == len(self.stage_channels):
+                x = attend(stages)
         return x
+
+    def _drop_last_stage(self) -> None:
+        net: Any = self.network
+        if isinstance(net, ResNet):
+            del net.layer4
+        else:
+            del net.features[-2:]
+
+    def whole(self) -> TorchvisionBackbone:
+        """Build one like it that is not cut."""
+        return TorchvisionBackbone(self.name)
 
     def library_names(self) -> dict[str, str]:
         """Map the names of the state dict to torchvision's."""

@@ -34,6 +34,7 @@ class VggBackbone(nn.Sequential, Backbone):
             layers += [*block, "M"]
         super().__init__(*make_layers(layers, batch_norm=batch_norm))
         self.name = VGG_BN if batch_norm else VGG
+        self._plan = plan
         first, second, third = _ATTENDED_BLOCKS
         self.stage_channels = (plan.channels(first), plan.channels(second), plan.channels(third))
         self.stage_strides = (plan.stride(first), plan.stride(second), plan.stride(third))
@@ -57,6 +58,13 @@ class VggBackbone(nn.Sequential, Backbone):
             if index == self._attended[-1]:
                 x = attend(stages)
         return x
+
+    def _drop_last_stage(self) -> None:
+        del self[self._attended[-1] + 1 :]
+
+    def whole(self) -> VggBackbone:
+        """Build one like it that is not cut."""
+        return VggBackbone(self._plan, batch_norm=self.name == VGG_BN)
 
     def library_names(self) -> dict[str, str]:
         """Map the names of the state dict to torchvision's."""
