@@ -30,8 +30,9 @@ VIEWS = 2
 """Each photo is kept as it is, and mirrored."""
 
 _BATCH = 16
-_CALIBRATION = 64  # photos that say how strong a channel is
-_LEAST_MEAN = 1e-3  # of a channel, as a share of its layer's mean: dead ones are not blown up
+_CALIBRATION = 256  # photos that say how strong a channel is
+# Of a channel, as a share of its layer's mean: those that hardly ever speak are not blown up.
+_LEAST_MEAN = 0.05
 
 
 def preprocessing(image_size: int) -> Preprocessing:
@@ -114,7 +115,8 @@ def cache_blocks(
         ):
             for view, seen in enumerate((images, images.flip(-1))):
                 for block, stage in zip(BLOCKS, _stages(network, seen), strict=True):
-                    arrays[block][done : done + len(images), view] = stage.float().numpy()
+                    values = stage.float().clamp(max=torch.finfo(torch.float16).max)
+                    arrays[block][done : done + len(images), view] = values.numpy()
             done += len(images)
         for array in arrays.values():
             array.flush()

@@ -5,19 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from supervision_backbone import BLOCKS, LaterBlocks, load_network
 from supervision_plan import FROZEN, PARTS_OF_BODY, SCRATCH, Part, Variant
 
 from vsam.modeling.build import ModelConfig, build_vsam
-from vsam.modeling.vsam import VSAM
-import torch
-from torch import nn
+from vsam.modeling.model import TaggingModel, VsamOutput
+from vsam.modeling.regions import RegionVSAM
 
-
-class GivenMaps(nn.Module):
-    """Takes the place of what computes region maps, and gives those of the pose."""
-
-    heatmap: torch.Tensor
+# A map with less is empty: the region was not found.
+_MIN_MASS = 1e-3
 
 
 def regions_option(variant: Variant) -> dict[str, Any]:
@@ -27,7 +25,7 @@ def regions_option(variant: Variant) -> dict[str, Any]:
 
 def build(
     part: Part, variant: Variant, weights: Path | None, *, categories: int, attributes: int
-) -> tuple[VSAM, GivenMaps | None]:
+) -> TaggingModel:
     """Build a network with fresh weights, but for a pretrained backbone.
 
     Args:
@@ -38,8 +36,8 @@ def build(
         attributes: Number of attributes.
 
     Returns:
-        The network, and what in it gives the pose's maps, if it does not use its own. With a
-        pretrained backbone it takes the outputs of blocks in the place of photos.
+        The network. With a pretrained backbone it takes the outputs of blocks, see `kept_blocks`,
+        in the place of photos.
     """
     model = build_vsam(
         ModelConfig(
@@ -56,8 +54,37 @@ def build(
     if part.backbone != SCRATCH:
         assert weights is not None, "asked for where the options are read"
         done = BLOCKS[-1] if part.backbone == FROZEN else BLOCKS[-2]
-        model.features = LaterBlocks(load_network(weights), done)
+        whole = load_network(weights)
+        if variant.attention == "regions":
+            whole.cut()
+        model.features = LaterBlocks(whole, done)
     if part.backbone == FROZEN:
         model.freeze_backbone()
-    given = None
-    return model.to(memory_format=torch.channels_last), given  # type: ignore[call-overload]
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def kept_blocks(part: Part, variant: Variant) -> tuple[int, ...]:
+    """Say the outputs of which blocks a training on a pretrained backbone starts from."""
+    done = BLOCKS if part.backbone == FROZEN else BLOCKS[:-1]
+    return done if variant.attention == "single" else done[-1:]
+
+
+def run_given(model: TaggingModel, images: Any, heatmap: torch.Tensor) -> VsamOutput:
+    """Run a model with region attention on the pose's maps instead of its own.
+
+    Args:
+        model: The network.
+        images: What it takes.
+        heatmap: (B, R, M, M), 0..1; zeros where there is no pose.
+    """
+    assert isinstance(model, RegionVSAM)
+    features = model.features(images, lambda stages: stages[-1])
+    return model.read(features, pose_distributions(heatmap, features.shape[-1]))
+
+
+def pose_distributions(heatmap: torch.Tensor, side: int) -> torch.Tensor:
+    """Scale heatmaps to sum 1: (B, R, M, M) to (B, R, side, side). What is empty stays so."""
+    if heatmap.shape[-1] != side:
+        heatmap = F.interpolate(heatmap, size=(side, side), mode="bilinear", antialias=True)
+    mass = heatmap.sum(dim=(2, 3), keepdim=True)
+    return torch.where(mass > _MIN_MASS, heatmap / mass.clamp(min=_MIN_MASS), 0.0)

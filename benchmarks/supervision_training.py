@@ -13,18 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from supervision_backbone import BLOCKS
 from supervision_data import Data
 from supervision_feeds import Batch, CachedFeed, Feed, PhotoFeed, open_cached
-from supervision_models import GivenMaps, build, regions_option
-from supervision_plan import FROZEN, PARTS_OF_BODY, SCRATCH, Part, Training, Variant
+from supervision_models import build, kept_blocks, regions_option, run_given
+from supervision_plan import FROZEN, PARTS_OF_BODY, SCRATCH, Training
 from torch import nn
 
 from vsam import schedules
 from vsam.config import TrainConfig
 from vsam.evaluation import Metrics, compute_metrics
 from vsam.losses import VsamLoss, inverse_frequency_weights
-from vsam.modeling.vsam import VSAM
+from vsam.modeling.model import TaggingModel, VsamOutput
 from vsam.resuming import Best
 from vsam_datasets.category_regions import CategoryRegions
 from vsam_datasets.pairs import PairDataset
@@ -36,9 +35,6 @@ from vsam_heatmaps.shards import Shards
 
 _MAX_GRADIENT_NORM = 5.0
 _TEST_BATCH = 50
-# How the supervision is measured, by attention: the published measure for the published map; maps
-# that are distributions are compared as such.
-_REGULARISER = {"none": "none", "single": "l2", "regions": "kl"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ def train_and_score(training: Training, place: Place) -> None:
     table = place.data.table
     rows = drawn_rows(table.split("train"), part.photos, training.seed)
     config = _config(training, place)
-    model, given = build(
+    model = build(
         part,
         variant,
         place.weights,
@@ -99,6 +95,7 @@ def train_and_score(training: Training, place: Place) -> None:
         class_weights=inverse_frequency_weights([counts[name] for name in table.categories]),
         pose_weight=config.pose_weight,
         regulariser=config.regulariser,
+        distributions=variant.attention == "regions",
     )
     feeds = _Feeds(training, place)
     train, val, test = (
@@ -106,7 +103,7 @@ def train_and_score(training: Training, place: Place) -> None:
         for chosen in (rows, table.split("val"), table.split("test"))
     )
     autocast = part.backbone != SCRATCH and place.precision == "bf16"
-    runner = _Runner(model, given, autocast=autocast)
+    runner = _Runner(model, given=variant.given, autocast=autocast)
     best = _fit(runner, loss, train, val, config)
     scored = {"test": runner.scores(test)}
     if pasted := place.data.pasted_rows():
@@ -171,17 +168,17 @@ class _Runner:
 
     Args:
         model: The network.
-        given: What in it gives the pose's maps; None if its own are used.
+        given: Use the pose's maps.
         autocast: Compute in bf16 where that is safe.
     """
 
-    def __init__(self, model: VSAM, given: GivenMaps | None, *, autocast: bool) -> None:
+    def __init__(self, model: TaggingModel, *, given: bool, autocast: bool) -> None:
         self.model, self._given, self._autocast = model, given, autocast
 
-    def __call__(self, batch: Batch) -> Any:
-        if self._given is not None:
-            self._given.heatmap = batch["heatmap"]
+    def __call__(self, batch: Batch) -> VsamOutput:
         with torch.autocast("cpu", torch.bfloat16, enabled=self._autocast):
+            if self._given:
+                return run_given(self.model, batch["image"], batch["heatmap"])
             return self.model(batch["image"])
 
     @torch.inference_mode()
@@ -253,7 +250,6 @@ def _config(training: Training, place: Place) -> TrainConfig:
         batch_norm=not pretrained,
         dropout=part.budget.dropout,
         pose_weight=part.pose_weight[variant.attention] if variant.supervised else 0.0,
-        regulariser=_REGULARISER[variant.attention],
         backbone_weights=place.weights if pretrained else None,
         freeze_backbone=part.backbone == FROZEN,
         epochs=part.budget.epochs,
@@ -326,9 +322,3 @@ class _Feeds:
             self._cached[pasted] = cached, {row.image: n for n, row in enumerate(rows)}
         return self._cached[pasted]
 
-
-def kept_blocks(part: Part, variant: Variant) -> tuple[int, ...]:
-    """Say the outputs of which blocks a training starts from."""
-    if part.backbone != FROZEN:
-        return BLOCKS[:-1]
-    return BLOCKS if variant.attention != "none" else BLOCKS[-1:]
