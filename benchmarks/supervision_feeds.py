@@ -1,4 +1,4 @@
-"""Batches for `supervision.py`: of photos, or of the outputs of blocks that were computed before."""
+"""Batches for `supervision.py`: of photos, or of blocks' outputs that were computed before."""
 
 from __future__ import annotations
 
@@ -90,9 +90,7 @@ class CachedFeed:
         shuffle: For training: in an order of its own, each photo mirrored or not.
     """
 
-    def __init__(
-        self, cached: Cached, rows: np.ndarray, batch_size: int, *, shuffle: bool
-    ) -> None:
+    def __init__(self, cached: Cached, rows: np.ndarray, batch_size: int, *, shuffle: bool) -> None:
         self._cached, self._rows = cached, np.asarray(rows)
         self._batch_size, self._shuffle = batch_size, shuffle
 

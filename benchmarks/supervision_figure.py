@@ -28,7 +28,10 @@ _COLOURS = {
     REGIONS.name: "#d9731a",
     GIVEN.name: "#ffffff",
 }
-_GAINS = ((SINGLE, SINGLE_FREE, "one map: pose − no pose"), (REGIONS, REGIONS_FREE, "region maps: pose − no pose"))
+_GAINS = (
+    (SINGLE, SINGLE_FREE, "one map: pose − no pose"),
+    (REGIONS, REGIONS_FREE, "region maps: pose − no pose"),
+)
 _BEST = "region maps with pose − best variant without"
 _LABELS = {
     "a100": "mannequins\n100 photos",

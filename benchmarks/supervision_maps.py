@@ -77,9 +77,7 @@ def _shifted(keypoints: Keypoints, distance: float, rng: np.random.Generator) ->
 def _swapped(records: Sequence[Record]) -> list[Record]:
     """Give each photo the pose of the next one that has one."""
     posed = [record for record in records if record.status is Status.OK]
-    following = dict(
-        zip((record.id for record in posed), [*posed[1:], *posed[:1]], strict=True)
-    )
+    following = dict(zip((record.id for record in posed), [*posed[1:], *posed[:1]], strict=True))
     return [
         replace(record, keypoints=other.keypoints, heatmaps=other.heatmaps)
         if (other := following.get(record.id))

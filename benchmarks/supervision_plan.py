@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from vsam_heatmaps.landmarks import BODY
 
@@ -204,55 +205,65 @@ def sweeps(of: dict[str, Part]) -> dict[str, tuple[Part, ...]]:
     Args:
         of: See `parts`.
     """
-    frozen, scarce = of["c-frozen"], of["a300"]
+    frozen = of["c-frozen"]
     regions = (REGIONS_FREE, REGIONS, GIVEN)
-
-    def changed(part: Part, suffix: str, title: str, **changes: object) -> Part:
-        return replace(part, name=f"{part.name}-{suffix}", title=title, **changes)  # type: ignore[arg-type]
-
-    def on_maps(name: str, title: str) -> Part:
-        return changed(frozen, name, title, maps=name, variants=(REGIONS, GIVEN))
-
-    sized = {
-        side: replace(frozen.budget, image_size=side)
-        for side in (112, 160)
-        if side < frozen.budget.image_size
+    smaller = [side for side in (112, 160) if side < frozen.budget.image_size]
+    kinds = {
+        "sigma-0.025": "σ = 0.025",
+        "sigma-0.1": "σ = 0.1",
+        "sigma-0.2": "σ = 0.2",
+        "jitter-0.05": "each joint moved by 5 % of the side (standard deviation)",
+        "jitter-0.15": "each joint moved by 15 %",
+        "shift-0.1": "all joints moved together by 10 %, another way in each photo",
+        "others": "the pose of another photo",
+    }
+    on_maps = {
+        name: _changed(frozen, name, title, maps=name, variants=(REGIONS, GIVEN))
+        for name, title in kinds.items()
     }
     return {
         "photos": tuple(
-            changed(
-                frozen, f"photos-{count}", f"{count} photos", photos=count, variants=(NONE, *regions)
+            _changed(
+                frozen,
+                f"photos-{count}",
+                f"{count} photos",
+                photos=count,
+                variants=(NONE, *regions),
             )
             for count in (100, 300, 600)
         ),
-        "lambda": tuple(
-            changed(
-                frozen,
-                f"lambda-{factor:g}",
-                f"λ times {factor:g}",
-                pose_weight={name: value * factor for name, value in frozen.pose_weight.items()},
-                variants=(REGIONS,),
-            )
-            for factor in (0.01, 0.1, 3.0)
-        ),
-        "sigma": (
-            on_maps("sigma-0.025", "σ = 0.025"),
-            on_maps("sigma-0.1", "σ = 0.1"),
-            on_maps("sigma-0.2", "σ = 0.2"),
-        ),
-        "noise": (
-            on_maps("jitter-0.05", "each joint moved by 5 % of the side (standard deviation)"),
-            on_maps("jitter-0.15", "each joint moved by 15 %"),
-            on_maps("shift-0.1", "all joints moved together by 10 %, another way in each photo"),
-            on_maps("others", "the pose of another photo"),
-        ),
+        "lambda": _with_lambda(frozen),
+        "lambda-b": _with_lambda(of["b"]),
+        "sigma": tuple(part for name, part in on_maps.items() if name.startswith("sigma")),
+        "noise": tuple(part for name, part in on_maps.items() if not name.startswith("sigma")),
         "resolution": tuple(
-            changed(
-                frozen, f"pixels-{side}", f"{side} pixels", budget=budget, variants=(NONE, *regions)
+            _changed(
+                frozen,
+                f"pixels-{side}",
+                f"{side} pixels",
+                budget=replace(frozen.budget, image_size=side),
+                variants=(NONE, *regions),
             )
-            for side, budget in sized.items()
+            for side in smaller
         ),
         "clutter": (
-            changed(scarce, "crowded", "before full rails of garments", data=CROWDED),
+            _changed(of["a300"], "crowded", "before full rails of garments", data=CROWDED),
         ),
     }
+
+
+def _with_lambda(part: Part) -> tuple[Part, ...]:
+    return tuple(
+        _changed(
+            part,
+            f"lambda-{factor:g}",
+            f"λ times {factor:g}",
+            pose_weight={name: value * factor for name, value in part.pose_weight.items()},
+            variants=(SINGLE, REGIONS),
+        )
+        for factor in (0.01, 0.1, 3.0)
+    )
+
+
+def _changed(part: Part, suffix: str, title: str, **changes: Any) -> Part:
+    return replace(part, name=f"{part.name}-{suffix}", title=title, **changes)

@@ -28,8 +28,8 @@ from vsam_heatmaps.atomic import write_text
 _COMPARED = ((SINGLE, SINGLE_FREE), (REGIONS, REGIONS_FREE), (REGIONS, SINGLE), (REGIONS, NONE))
 _METHOD = (
     "Mean over seeds; in brackets the 95 % interval of a paired bootstrap over test photos (2,000 "
-    "resamples, the same for all variants; on each a measure is averaged over the seeds). In square "
-    "brackets the seeds with the sign of the mean."
+    "resamples, the same for all variants; on each a measure is averaged over the seeds). In "
+    "square brackets the seeds with the sign of the mean. Bold: the interval excludes zero."
 )
 
 
@@ -99,7 +99,8 @@ def _part(name: str, results: PartResults) -> list[str]:
             for first, second in _pairs(results)
         ),
     )  # fmt: skip
-    lines += [f"- {line}" for line in _ratios(results)] + [""]
+    if ratios := list(_ratios(results)):
+        lines += [*(f"- {line}" for line in ratios), ""]
     lines += _by_kind(results) + _pasted(results) + _by_label(results)
     return lines
 
@@ -228,13 +229,16 @@ def _sweep(name: str, points: Sequence[PartResults], parts: Mapping[str, PartRes
     names = [each for each in BY_NAME if any(point.has(each) for point in points)]
     body = []
     for row in rows:
-        cells = [
-            _cell(_level(row, each, ATTRIBUTES)) if row.has(each) else "" for each in names
+        cells = [_cell(_level(row, each, ATTRIBUTES)) if row.has(each) else "" for each in names]
+        valid = [
+            f"{row.validation(each):.3f}" if row.has(each) else ""
+            for each in (SINGLE.name, REGIONS.name)
+            if each in names
         ]
-        valid = f"{row.validation(REGIONS.name):.3f}" if row.has(REGIONS.name) else ""
         title = row.part.title if row is not base else f"*as in {row.part.name}*"
-        body.append([title, str(len(row.seeds)), *cells, valid])
-    header = ["", "seeds", *(BY_NAME[each].title for each in names), "regions, validation"]
+        body.append([title, str(len(row.seeds)), *cells, *valid])
+    header = ["", "seeds", *(BY_NAME[each].title for each in names)]
+    header += [f"validation: {each.title}" for each in (SINGLE, REGIONS) if each.name in names]
     lines = [f"## Sweep: {name}", "", "Attribute mAP:", "", *_table(header, body)]
     gains = [
         [

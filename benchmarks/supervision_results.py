@@ -90,8 +90,9 @@ class Measured:
         On each resample it is over those attributes that a photo of the resample has.
         """
         precisions = self.precisions if chosen is None else self.precisions[:, list(chosen)]
-        with np.errstate(invalid="ignore"):
-            return np.nanmean(precisions, axis=1)
+        known = ~np.isnan(precisions)
+        with np.errstate(invalid="ignore"):  # 0 / 0 where a resample has none of them
+            return np.where(known, precisions, 0).sum(axis=1) / known.sum(axis=1)
 
     @cached_property
     def category_accuracy(self) -> NDArray[np.float64]:
@@ -160,7 +161,7 @@ class PartResults:
         return [str(image) for image in images]
 
     def of(self, variant: Variant | str, split: str = "test") -> Measured:
-        """Give the trainings of a variant on `test`, on `pasted`, or on the `unpasted` originals."""
+        """Give a variant's trainings on `test`, on `pasted`, or on their originals, `unpasted`."""
         name = variant if isinstance(variant, str) else variant.name
         if (name, split) not in self._measured:
             scores = [self._load(name, seed, split) for seed in self.seeds]

@@ -321,4 +321,3 @@ class _Feeds:
             )
             self._cached[pasted] = cached, {row.image: n for n, row in enumerate(rows)}
         return self._cached[pasted]
-

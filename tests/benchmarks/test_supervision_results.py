@@ -11,7 +11,7 @@ from supervision_report import report
 from supervision_results import ATTRIBUTES, CATEGORY, PartResults
 
 PHOTOS, LABELS, CLASSES = 40, 4, 3
-WEIGHTS = dict.fromkeys(("scratch", "frozen", "tuned"), {"single": 100.0, "regions": 10.0})
+WEIGHTS = {kind: {"single": 100.0, "regions": 10.0} for kind in ("scratch", "frozen", "tuned")}
 PARTS = parts(sizes(quick=True), WEIGHTS)
 
 
@@ -120,7 +120,9 @@ def test_unpasted_photos_are_the_originals_of_the_pasted_ones(tmp_path):
     write_run(tmp_path, "b", NONE, 0, 1.0, pasted=9)
     results = PartResults(PARTS["b"], tmp_path)
     assert len(results.photos("pasted")) == 9
-    before, after = (results.of(NONE, split).measure(ATTRIBUTES) for split in ("unpasted", "pasted"))
+    before, after = (
+        results.of(NONE, split).measure(ATTRIBUTES) for split in ("unpasted", "pasted")
+    )
     np.testing.assert_array_equal(before, after)  # here they are the same scores
 
 

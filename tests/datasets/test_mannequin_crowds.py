@@ -9,9 +9,9 @@ from vsam_datasets.mannequins import (
     CATEGORIES,
     Part,
     draw_mannequin,
+    scene,
     write_mannequins,
 )
-from vsam_datasets.mannequins import scene
 
 SEED = 4
 

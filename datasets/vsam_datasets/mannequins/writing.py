@@ -157,9 +157,7 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)  # one process per core is parallel enough
 
 
-def _draw_one(
-    index: int, *, photos: Path, masks: Path | None, seed: int, crowded: bool
-) -> _Record:
+def _draw_one(index: int, *, photos: Path, masks: Path | None, seed: int, crowded: bool) -> _Record:
     mannequin = draw_mannequin(index, seed, crowded=crowded)
     bgr = cv2.cvtColor(mannequin.photo, cv2.COLOR_RGB2BGR)
     encoded, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
