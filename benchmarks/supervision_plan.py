@@ -261,7 +261,7 @@ def _with_lambda(part: Part) -> tuple[Part, ...]:
             pose_weight={name: value * factor for name, value in part.pose_weight.items()},
             variants=(SINGLE, REGIONS),
         )
-        for factor in (0.01, 0.1, 3.0)
+        for factor in (0.01, 0.1, 1.0, 3.0)
     )
 
 
