@@ -5,8 +5,9 @@ process of its own that was warmed up and sleeps while the other works; the rati
 turn, and medians are given.
 
     python benchmarks/model.py step [--batch-size 8] [--turns 7]
-        a training step (forward, loss, backward, clipping, optimizer) of VSAM against that of plain
-        VGG-16 with the same heads, at 224 pixels; and the peak memory of both
+        a training step (forward, loss, backward, clipping, optimizer) of VSAM, with a single map
+        and with seven regions, against that of plain VGG-16 with the published heads, at 224
+        pixels; and the peak memory of all
     python benchmarks/model.py folder PHOTOS [--photos 256] [--turns 5]
         `vsam-predict` on a folder against the model alone on tensors in memory, published size and
         a quarter of its width at 112 pixels
@@ -112,7 +113,7 @@ def measure_steps(arguments: argparse.Namespace) -> dict[str, object]:
                 *(sys.executable, str(_WORKER), "step", "--attention", attention),
                 *("--batch-size", str(arguments.batch_size), *STEPS[way]),
             ]
-            for attention in ("none", "single")
+            for attention in ("none", "single", "regions")
         }
         seconds, last = by_turns(sides, arguments.turns, arguments.threads)
         memory = {name: facts["peak_mb"] for name, facts in last.items()}
@@ -123,6 +124,8 @@ def measure_steps(arguments: argparse.Namespace) -> dict[str, object]:
             "VSAM / VGG-16, step": ratios(seconds["single"], seconds["none"]),
             "VSAM / VGG-16, peak memory of the process": memory["single"] / memory["none"],
             "VSAM / VGG-16, what the training adds": own["single"] / own["none"],
+            "regions / VGG-16, step": ratios(seconds["regions"], seconds["none"]),
+            "regions / VGG-16, peak memory of the process": memory["regions"] / memory["none"],
         }
         print(way, json.dumps(report[way]), file=sys.stderr, flush=True)
     return report

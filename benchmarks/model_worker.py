@@ -25,6 +25,7 @@ from vsam.modeling.build import ModelConfig, build_vsam
 from vsam.predictor import Predictor
 from vsam.run_folder import Labels, save_description, save_tensors
 from vsam_datasets.preprocessing import Preprocessing
+from vsam_heatmaps.landmarks import PARTS
 
 _CATEGORIES, _ATTRIBUTES = 46, 1000  # of the published model
 _SIZE = 224
@@ -45,8 +46,12 @@ def peak_mb() -> float:
 
 def step(arguments: argparse.Namespace) -> None:
     """Measure one training step on a drawn batch."""
+    regions = tuple(PARTS) if arguments.attention == "regions" else ()
     config = ModelConfig(
-        categories=_CATEGORIES, attributes=_ATTRIBUTES, attention=arguments.attention
+        categories=_CATEGORIES,
+        attributes=_ATTRIBUTES,
+        attention=arguments.attention,
+        regions=regions,
     )
     torch.manual_seed(0)
     before = peak_mb()
@@ -56,14 +61,19 @@ def step(arguments: argparse.Namespace) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
     supervised = arguments.attention != "none"
     criterion = VsamLoss(
-        class_weights=torch.ones(_CATEGORIES), pose_weight=10.0 if supervised else 0.0
+        class_weights=torch.ones(_CATEGORIES),
+        pose_weight=10.0 if supervised else 0.0,
+        regulariser="kl" if regions else "l2",
+        distributions=bool(regions),
     )
     count = arguments.batch_size
     images = torch.randn(count, 3, _SIZE, _SIZE).contiguous(memory_format=layout)
     labels = {
         "category": torch.randint(_CATEGORIES, (count,)),
         "attributes": (torch.rand(count, _ATTRIBUTES) < 0.01).float(),
-        "heatmap": torch.rand(count, int(supervised), config.attention_side, config.attention_side),
+        "heatmap": torch.rand(
+            count, len(regions) or int(supervised), config.attention_side, config.attention_side
+        ),
         "has_pose": torch.ones(count, dtype=torch.bool),
     }
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=arguments.precision == "bf16")

@@ -46,9 +46,9 @@ def quantise(
     """Make a network compute in int8 where that is precise enough.
 
     Ranges of activations are taken from photos (NNCF's post-training quantisation, with bias
-    correction). What the outputs are computed from in the last step stays in float32: the 7×7
-    convolution and sigmoid of the attention map, and the heads' linear layers. They are less than a
-    thousandth of the work, and their errors are nobody's to correct.
+    correction). What the outputs are computed from in the last step stays in float32: the last
+    convolution of the attention and what makes maps of it, and the heads' linear layers. They are
+    less than a thousandth of the work, and their errors are nobody's to correct.
 
     Args:
         network: An `openvino.Model`.
@@ -79,9 +79,19 @@ def _last_layers(network: Any) -> list[str]:
         if node.get_type_name() == "Constant":
             continue
         names.add(node.get_friendly_name())
-        if node.get_type_name() not in ("Convolution", "MatMul"):
+        if not _has_weights(node):
             waiting += [value.get_node() for value in node.input_values()]
     return sorted(names)
+
+
+def _has_weights(node: Any) -> bool:
+    """Say whether a node multiplies with weights, not with what was computed from the photo."""
+    if node.get_type_name() not in ("Convolution", "MatMul"):
+        return False
+    second = node.input_value(1).get_node()
+    while second.get_input_size() == 1:  # weights may be converted, or turned
+        second = second.input_value(0).get_node()
+    return bool(second.get_type_name() == "Constant")
 
 
 def write_openvino(network: Any, folder: Path, *, half: bool) -> None:
