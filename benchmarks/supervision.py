@@ -166,6 +166,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     How the trainings are made is in each one's JSON.
     """
     settings = {name: value for name, value in vars(options).items() if name in _FIXED}
+    settings["backgrounds"] = options.backgrounds is not None  # all are tested on them, or none
     path = options.work / _SETTINGS
     if not path.is_file():
         write_text(path, json.dumps(settings, indent=2) + "\n")
