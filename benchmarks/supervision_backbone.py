@@ -24,7 +24,10 @@ from vsam_heatmaps.errors import VsamError
 from vsam_heatmaps.images import read_photo
 
 BLOCKS = (2, 3, 4)
-"""The blocks whose outputs are kept: the stages that attention looks at."""
+"""The stages that attention looks at."""
+
+KEPT = (*BLOCKS, 5)
+"""The blocks whose outputs are kept: those, and the last, all that plain VGG-16's heads need."""
 
 VIEWS = 2
 """Each photo is kept as it is, and mirrored."""
@@ -101,7 +104,7 @@ def cache_blocks(
     plan = vgg16_plan(1.0)
     with making_folder(out) as folder:
         arrays = {}
-        for block in BLOCKS:
+        for block in KEPT:
             side = image_size // plan.stride(block)
             shape = (len(rows), VIEWS, plan.channels(block), side, side)
             arrays[block] = np.lib.format.open_memmap(
@@ -114,7 +117,7 @@ def cache_blocks(
             total=-(-len(rows) // _BATCH),
         ):
             for view, seen in enumerate((images, images.flip(-1))):
-                for block, stage in zip(BLOCKS, _stages(network, seen), strict=True):
+                for block, stage in zip(KEPT, _stages(network, seen), strict=True):
                     values = stage.float().clamp(max=torch.finfo(torch.float16).max)
                     arrays[block][done : done + len(images), view] = values.numpy()
             done += len(images)
@@ -126,8 +129,8 @@ def cache_blocks(
 class LaterBlocks(Backbone):
     """The blocks of VGG-16 after one; those before it are done.
 
-    In the place of photos it takes the outputs of the blocks that are done, those that attention
-    looks at: a sequence of (B, C_k, H_k, W_k).
+    In the place of photos it takes the outputs of blocks that are done, in order: a sequence of
+    (B, C_k, H_k, W_k). Those that attention does not look at may be left out, except the last.
 
     Args:
         whole: The backbone.
@@ -150,7 +153,7 @@ class LaterBlocks(Backbone):
     def forward(self, images: Sequence[torch.Tensor], attend: Attend) -> torch.Tensor:  # type: ignore[override]
         """Compute the rest; see `Backbone`."""
         stages, x = list(images), images[-1]
-        if self._done == BLOCKS[-1]:
+        if self._done >= BLOCKS[-1]:
             x = attend(stages)
         for number, block in enumerate(self.blocks, self._done + 1):
             x = block(x)
@@ -248,10 +251,8 @@ def _stages(network: VggBackbone, images: torch.Tensor) -> Sequence[torch.Tensor
         for layer in network.children():
             x = layer(x)
             if isinstance(layer, nn.MaxPool2d):
-                if block in BLOCKS:
+                if block in KEPT:
                     taken.append(x)
-                if block == BLOCKS[-1]:
-                    break
                 block += 1
     return taken
 

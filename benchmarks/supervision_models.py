@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from supervision_backbone import BLOCKS, LaterBlocks, load_network
+from supervision_backbone import BLOCKS, KEPT, LaterBlocks, load_network
 from supervision_plan import FROZEN, PARTS_OF_BODY, SCRATCH, Part, Variant
 
 from vsam.modeling.build import ModelConfig, build_vsam
@@ -53,11 +53,10 @@ def build(
     )
     if part.backbone != SCRATCH:
         assert weights is not None, "asked for where the options are read"
-        done = BLOCKS[-1] if part.backbone == FROZEN else BLOCKS[-2]
         whole = load_network(weights)
         if variant.attention == "regions":
             whole.cut()
-        model.features = LaterBlocks(whole, done)
+        model.features = LaterBlocks(whole, kept_blocks(part, variant)[-1])
     if part.backbone == FROZEN:
         model.freeze_backbone()
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -65,6 +64,8 @@ def build(
 
 def kept_blocks(part: Part, variant: Variant) -> tuple[int, ...]:
     """Say the outputs of which blocks a training on a pretrained backbone starts from."""
+    if part.backbone == FROZEN and variant.attention == "none":
+        return KEPT[-1:]
     done = BLOCKS if part.backbone == FROZEN else BLOCKS[:-1]
     return done if variant.attention == "single" else done[-1:]
 

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from supervision_backbone import LaterBlocks, load_network, normalised_weights, preprocessing
+from supervision_backbone import (
+    KEPT,
+    LaterBlocks,
+    cache_blocks,
+    load_network,
+    normalised_weights,
+    preprocessing,
+)
 from supervision_maps import make_maps
 from supervision_models import build, pose_distributions, run_given
 from supervision_plan import GIVEN, REGIONS, Budget, Part
@@ -218,3 +225,25 @@ class TestBackbone:
         torch.testing.assert_close(found, expected)
         for ours, theirs in zip(stages, seen, strict=True):
             torch.testing.assert_close(ours, theirs)
+
+    def test_after_the_last_block_nothing_is_left_to_do(self):
+        whole = VggBackbone(vgg16_plan(0.05), batch_norm=False)
+        features = torch.rand(2, whole.out_channels, 2, 2)
+        found = LaterBlocks(whole, 5)([features], lambda stages: stages[-1])
+        torch.testing.assert_close(found, features)
+
+    def test_what_is_kept_is_what_the_network_computes(self, source, mannequins, tmp_path):
+        rows, photos = rows_of(mannequins)[:3], mannequins / "photos"
+        weights = normalised_weights(source, photos, rows, 32, tmp_path / "n.h5")
+        folder = cache_blocks(weights, photos, rows, 32, tmp_path / "kept")
+        network = load_network(weights)
+        inputs = torch.stack([preprocessing(32)(read_photo(photos / row.image)) for row in rows])
+        for view, images in enumerate((inputs, inputs.flip(-1))):
+            stages = []
+            with torch.inference_mode():
+                last = network(images, lambda blocks, kept=stages: kept.extend(blocks) or kept[-1])
+            for block, expected in zip(KEPT, [*stages, last], strict=True):
+                found = torch.from_numpy(np.load(folder / f"b{block}.npy")[:, view]).float()
+                # They are computed in bf16, which has 8 bits.
+                error = (found - expected).norm() / expected.norm()
+                assert error < 0.03
