@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import Any
+
+# OpenVINO and NNCF report their use to their makers through this package unless the user opted out;
+# without it they don't. Nothing that runs here tells others of it.
+_REPORTING = "openvino_telemetry"
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without its reports of use. Who imports it first goes this way.
+
+    Raises:
+        ImportError: If it isn't installed, or can't be loaded.
+    """
+    sys.modules.setdefault(_REPORTING, None)  # type: ignore[arg-type]  # can't be imported
+    import openvino
+
+    return openvino
 
 
 @cache
@@ -17,6 +34,4 @@ def openvino_core() -> Any:
     Raises:
         ImportError: If OpenVINO isn't installed, or can't be loaded.
     """
-    import openvino
-
-    return openvino.Core()
+    return import_openvino().Core()

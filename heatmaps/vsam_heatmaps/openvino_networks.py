@@ -15,7 +15,7 @@ from .blazepose import detection, landmarks
 from .blazepose.region_network import FEATURES, VALUES, RegionWeights
 from .engines import PRECISIONS
 from .errors import VsamError, expected
-from .openvino_core import openvino_core
+from .openvino_core import import_openvino, openvino_core
 from .pose_model import DETECTOR, LANDMARKER, PoseModel
 
 # Of detector and landmark network.
@@ -162,13 +162,12 @@ def choose_precision(precision: str) -> str:
 
 def _openvino() -> Any:
     try:
-        import openvino
+        return import_openvino()
     except ImportError as error:
         raise VsamError(
             f"Could not import OpenVINO ({error}). Install it with: pip install 'vsam[fast]', or "
             "choose --pose-engine mediapipe."
         ) from error
-    return openvino
 
 
 def _core() -> Any:

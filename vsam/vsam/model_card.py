@@ -84,6 +84,11 @@ def _opening(checkpoint: Checkpoint, name: str | None) -> str:
         f"{len(labels.categories)} categories and any of {len(labels.attributes)} attributes, and "
         "shows where it looked. "
     )
+    if config.regions:
+        said += (
+            f"It looks at regions of the body, each with a map of its own ("
+            f"{_code(', '.join(config.regions))}), and names the one that spoke for an attribute. "
+        )
     source = checkpoint.training.get(IMPORTED_FROM)
     if source:
         said += f"The weights were imported from `{_code(source)}`."
@@ -109,7 +114,7 @@ def _use(name: str | None) -> str:
         f"predictor = Predictor.from_pretrained({model})\n"
         'prediction = predictor("photo.jpg")\n'
         "prediction.category, prediction.score, prediction.attributes\n"
-        "prediction.overlay()  # the attention over the photo, (H, W, 3) uint8 RGB\n"
+        "prediction.picture()  # the attention over the photo, (H, W, 3) uint8 RGB\n"
         "```\n\n"
         f"or `vsam-predict PHOTOS --model {_code(name or 'FOLDER')} --out predictions.jsonl`. No "
         "code comes with the model, and its weights are safetensors."

@@ -91,7 +91,8 @@ def _draw_tags(draw: ImageDraw.ImageDraw, x: int, y: int, example: Example, mode
 
 def _line(tag: Tag) -> str:
     if tag.right:
-        return f"+ {tag.label} {tag.score:.2f}"
+        spoke = f", {tag.region}" if tag.region else ""
+        return f"+ {tag.label} {tag.score:.2f}{spoke}"
     return f"x {tag.label} {tag.score:.2f} {'(wrong)' if tag.said else '(missed)'}"
 
 

@@ -18,12 +18,14 @@ class Tag:
         score: Probability, 0..1.
         said: Whether the model predicts it.
         true: Whether it holds.
+        region: Who spoke for an attribute, else "".
     """
 
     label: str
     score: float
     said: bool
     true: bool
+    region: str = ""
 
     @property
     def right(self) -> bool:
@@ -46,7 +48,7 @@ def attribute_tags(
 ) -> list[Tag]:
     """List the attributes that are predicted or true, the likeliest first."""
     tags = [
-        Tag(name, score, score > threshold, name in row.attributes)
+        Tag(name, score, score > threshold, name in row.attributes, prediction.spoke(name))
         for name, score in zip(labels.attributes, prediction.attribute_scores.tolist(), strict=True)
     ]
     return sorted((tag for tag in tags if tag.said or tag.true), key=lambda tag: -tag.score)
