@@ -34,12 +34,12 @@ _GAINS = (
 )
 _BEST = "region maps with pose − best variant without"
 _LABELS = {
-    "a100": "mannequins\n100 photos",
-    "a300": "mannequins\n300 photos",
-    "a1000": "mannequins\n1,000 photos",
-    "b": "street photos\nfrom scratch",
-    "c-frozen": "street photos\npretrained, frozen",
-    "c-tuned": "street photos\npretrained, tuned",
+    "a100": "mannequins,\n100 photos",
+    "a300": "mannequins,\n300 photos",
+    "a1000": "mannequins,\n1,000 photos",
+    "b": "street photos,\nfrom scratch",
+    "c-frozen": "street photos,\npretrained,\nfrozen",
+    "c-tuned": "street photos,\npretrained,\nfine-tuned",
 }
 _WIDTH, _HEIGHT, _DPI = 9.0, 6.4, 200  # legible when shown 900 pixels wide
 
