@@ -25,10 +25,16 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The service's messages; a test tells when this is due.
+# The services' messages, and where platforms like Acumos look for each; a test tells when it is due.
+PROTOS := tag:tag_my_outfit pose:open_pose source:image_source view:visualization
 protos: $(VENV)/.installed
-	$(BIN)/python -m grpc_tools.protoc -I vsam/vsam/serving \
-		--descriptor_set_out=vsam/vsam/serving/tag_my_outfit.binpb tag_my_outfit.proto
+	for each in $(PROTOS); do \
+		stage=$${each%%:*}; name=$${each#*:}; \
+		$(BIN)/python -m grpc_tools.protoc -I vsam/vsam/serving \
+			--descriptor_set_out=vsam/vsam/serving/$$name.binpb $$name.proto || exit 1; \
+		mkdir -p deploy/acumos/$$stage; \
+		cp vsam/vsam/serving/$$name.proto deploy/acumos/$$stage/model.proto; \
+	done
 
 clean:
 	rm -rf $(VENV) demo

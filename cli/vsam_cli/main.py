@@ -12,7 +12,11 @@ from .common import EXIT_CODES, Version, make_app, run_app
 from .evaluate import calibrate, evaluate
 from .export import export
 from .import_keras import import_keras
+from .pipeline import pipeline
 from .serve import serve
+from .serve_pose import serve_pose
+from .serve_source import serve_source
+from .serve_view import serve_view
 from .tag import tag
 
 app = make_app(f"Fashion tagging with pose-supervised attention. {EXIT_CODES}")
@@ -24,6 +28,10 @@ app.command("calibrate")(calibrate)
 app.command("card")(card)
 app.command(epilog=EXIT_CODES)(export)
 app.command("serve", no_args_is_help=True)(serve)
+app.command("serve-pose")(serve_pose)
+app.command("serve-source", no_args_is_help=True)(serve_source)
+app.command("serve-view")(serve_view)
+app.command("pipeline", no_args_is_help=True)(pipeline)
 app.command("tag", no_args_is_help=True, epilog=EXIT_CODES)(tag)
 
 

@@ -82,7 +82,8 @@ def test_flags_come_along():
     async def test(decoder, prepare):
         prepare.go[SMALL].release(1)
         decoded = await begin(decoder, SMALL, all_attributes=True)
-        assert (decoded.all_categories, decoded.all_attributes) == (False, True)
+        asked = decoded.request
+        assert (asked.all_categories, asked.all_attributes) == (False, True)
 
     run(test)
 

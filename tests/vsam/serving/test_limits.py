@@ -95,7 +95,9 @@ def test_who_gives_up_frees_the_place(server, client, gate, stubs, how):
     other = Client(server.address, stubs)
     timeout = 0.5 if how == "deadline" else WAIT
     gone = [other.ask(number, timeout=timeout) for number in range(1, PLACES)]
-    if how != "deadline":
+    if how == "deadline":
+        assert {call.code() for call in gone} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+    else:
         server.wait_until(TAKEN, PLACES)
     if how == "cancel":
         for call in gone:

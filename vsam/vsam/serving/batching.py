@@ -40,49 +40,21 @@ class Place:
         self._leave()
 
 
-class Batcher(Generic[Item, Result]):
-    """Runs a model on batches of what is submitted to it.
-
-    A batch is what waits when the model is free, so a model that idles starts at once. After a
-    batch, those whom it answered may ask again: for up to `max_wait` from its end the next one
-    waits to become as large as that batch and its queue were. Without this, clients that each wait
-    for their answer would get batches of one and of all others by turns.
+class Places:
+    """Room for so many photos.
 
     Args:
-        predict: From a batch to as many results in the same order. Runs in `thread`.
-        thread: An executor of one thread.
-        max_batch: Most items in a batch.
-        max_wait: Seconds.
-        capacity: Places; see `enter`.
-        on_batch: Told each batch's size.
+        capacity: How many.
     """
 
-    def __init__(
-        self,
-        predict: Callable[[Sequence[Item]], Sequence[Result]],
-        thread: Executor,
-        *,
-        max_batch: int,
-        max_wait: float,
-        capacity: int,
-        on_batch: Callable[[int], None] = lambda size: None,
-    ) -> None:
-        self._predict, self._thread = predict, thread
-        self._max_batch, self._max_wait, self.capacity = max_batch, max_wait, capacity
-        self._on_batch = on_batch
-        self._queue: dict[asyncio.Future[Result], Item] = {}  # in order of arrival
-        self._arrival = asyncio.Event()
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
         self._taken = 0
 
     @property
     def taken(self) -> int:
         """Places that are taken."""
         return self._taken
-
-    @property
-    def waiting(self) -> int:
-        """Items that wait for the model."""
-        return len(self._queue)
 
     def enter(self, *, share: float = 1.0) -> Place:
         """Take a place, or fail at once.
@@ -100,6 +72,46 @@ class Batcher(Generic[Item, Result]):
 
     def _leave(self) -> None:
         self._taken -= 1
+
+
+class Batcher(Places, Generic[Item, Result]):
+    """Runs a model on batches of what is submitted to it.
+
+    A batch is what waits when the model is free, so a model that idles starts at once. After a
+    batch, those whom it answered may ask again: for up to `max_wait` from its end the next one
+    waits to become as large as that batch and its queue were. Without this, clients that each wait
+    for their answer would get batches of one and of all others by turns.
+
+    Args:
+        predict: From a batch to as many results in the same order. Runs in `thread`.
+        thread: An executor of one thread.
+        max_batch: Most items in a batch.
+        max_wait: Seconds.
+        capacity: Places.
+        on_batch: Told each batch's size.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[[Sequence[Item]], Sequence[Result]],
+        thread: Executor,
+        *,
+        max_batch: int,
+        max_wait: float,
+        capacity: int,
+        on_batch: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self._predict, self._thread = predict, thread
+        super().__init__(capacity)
+        self._max_batch, self._max_wait = max_batch, max_wait
+        self._on_batch = on_batch
+        self._queue: dict[asyncio.Future[Result], Item] = {}  # in order of arrival
+        self._arrival = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """Items that wait for the model."""
+        return len(self._queue)
 
     async def predict(self, item: Item) -> Result:
         """Wait for an item's result; who calls has a place. Cancelled, it leaves the queue.

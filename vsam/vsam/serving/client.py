@@ -19,6 +19,7 @@ from vsam_heatmaps.errors import VsamError, explain_os_error
 from vsam_heatmaps.images import read_bytes
 
 from ..predictions import TOP_CATEGORIES, LabelScore
+from .health import is_serving
 from .messages import (
     PREDICT,
     STREAM_PREDICT,
@@ -92,7 +93,7 @@ class TagClient:
         timeout: Seconds for each call, a whole stream included; None waits for ever.
 
     Raises:
-        VsamError: If a file can't be read.
+        VsamError: If a file can't be read, or `tls_cert` and `tls_key` don't come together.
     """
 
     def __init__(
@@ -109,6 +110,8 @@ class TagClient:
         self.address, self._timeout = address, timeout
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         options = [("grpc.max_receive_message_length", _MAX_ANSWER)]
+        if (tls_cert is None) != (tls_key is None):
+            raise VsamError("Expected `tls_cert` and `tls_key` to come together, but got one.")
         if tls or tls_ca or tls_cert:
             credentials = grpc.ssl_channel_credentials(
                 *(_read(path) for path in (tls_ca, tls_key, tls_cert))
@@ -184,14 +187,7 @@ class TagClient:
 
     def is_ready(self) -> bool:
         """Ask whether the server has its model ready; False also if nobody answers."""
-        from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-        stub = health_pb2_grpc.HealthStub(self._channel)
-        try:
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=self._timeout)
-        except grpc.RpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        return is_serving(self._channel, timeout=self._timeout)
 
     def close(self) -> None:
         """End the connection."""

@@ -1,9 +1,10 @@
-"""From a request's bytes to the model's input, in threads that a large photo can't take all of."""
+"""From a request to what its photo becomes, in threads that large photos can't take all of."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,27 +32,27 @@ class BadRequestError(Exception):
 
 @dataclass(frozen=True)
 class Decoded(Generic[Item]):
-    """A request that is ready for the model.
+    """A request that is ready to be worked on.
 
     Attributes:
-        item: The photo as the model takes it.
-        all_categories: Whether all are to be listed.
-        all_attributes: Whether all are to be listed.
+        item: What its photo was made into.
+        request: The request, its photo taken out: decoded, a photo need not be kept.
     """
 
     item: Item
-    all_categories: bool
-    all_attributes: bool
+    request: Any
 
 
 class Decoder(Generic[Item]):
-    """Decodes requests.
+    """Decodes requests with a photo each.
 
     Args:
-        prepare: From a photo's file to what the model takes; raises UnreadablePhotoError.
+        prepare: From a photo's file to an item; raises UnreadablePhotoError.
         workers: Threads for photos of up to `LARGE` pixels; larger ones share one more.
         max_bytes: Larger files are refused.
         max_large: Most photos above `LARGE` that may be here, but for those that wait patiently.
+        request: The class of the requests.
+        photo: Their field with the photo's file, `image.data` if it is that of a field.
         large: See `LARGE`.
     """
 
@@ -62,14 +63,17 @@ class Decoder(Generic[Item]):
         workers: int,
         max_bytes: int,
         max_large: int,
+        request: Any = PredictRequest,
+        photo: str = "image_data",
         large: int = LARGE,
     ) -> None:
         self._prepare, self._max_bytes, self._large = prepare, max_bytes, large
+        self._request, self._photo = request, photo
         self._turns = _Turns(max_large)
-        self._quick, self._slow = _Lane(workers, "decode"), _Lane(1, "decode-large")
+        self._quick, self._slow = Lane(workers, "decode"), Lane(1, "decode-large")
 
     async def decode(self, message: bytes, *, patient: bool = False) -> Decoded[Item]:
-        """Decode a serialized PredictRequest.
+        """Decode a serialized request.
 
         Args:
             message: Its bytes.
@@ -80,37 +84,49 @@ class Decoder(Generic[Item]):
             FullError: If it is large and too many of them are here.
         """
         try:
-            request, item = await self._quick.run(self._begin, message)
+            request, data, item = await self._quick.run(self._begin, message)
             if item is None:
                 with contextlib.nullcontext() if patient else self._turns:
-                    item = await self._slow.run(self._prepare, request.image_data)
+                    item = await self._slow.run(self._prepare, data)
         except UnreadablePhotoError as error:
             reason = " ".join(str(error).split())  # one line, whatever a decoder said
             raise BadRequestError(
-                f"Expected image_data to be a photo, but {reason.removesuffix('.')}."
+                f"Expected {self._photo} to be a photo, but {reason.removesuffix('.')}."
             ) from error
-        return Decoded(item, request.all_categories, request.all_attributes)
+        return Decoded(item, request)
 
-    def _begin(self, message: bytes) -> tuple[Any, Item | None]:
+    def _begin(self, message: bytes) -> tuple[Any, bytes, Item | None]:
         """Parse a request, and prepare its photo if it isn't large."""
-        try:
-            request = PredictRequest.FromString(message)
-        except DecodeError as error:
-            raise BadRequestError(
-                "Expected the message to be a PredictRequest, but it can't be parsed."
-            ) from error
-        data = request.image_data
+        request = parsed(self._request, message)
+        *above, field = self._photo.split(".")
+        holder = functools.reduce(getattr, above, request)
+        data = getattr(holder, field)
+        holder.ClearField(field)
         check_size(len(data), self._max_bytes)
         if data:  # the decoder has the words for what is empty
             width, height = read_header(data).size
             if width * height > self._large:
-                return request, None
-        return request, self._prepare(data)
+                return request, data, None
+        return request, b"", self._prepare(data)
 
     def close(self) -> None:
         """Wait for what the threads are doing, and end them."""
         self._quick.close()
         self._slow.close()
+
+
+def parsed(kind: Any, message: bytes) -> Any:
+    """Parse a message.
+
+    Raises:
+        BadRequestError: If it is no such message.
+    """
+    try:
+        return kind.FromString(message)
+    except DecodeError as error:
+        raise BadRequestError(
+            f"Expected the message to be a {kind.DESCRIPTOR.name}, but it can't be parsed."
+        ) from error
 
 
 class _Turns:
@@ -128,7 +144,7 @@ class _Turns:
         self._free += 1
 
 
-class _Lane:
+class Lane:
     """Some threads, and a queue before them that whoever is cancelled leaves at once."""
 
     def __init__(self, threads: int, name: str) -> None:
@@ -136,6 +152,7 @@ class _Lane:
         self._free = asyncio.Semaphore(threads)
 
     async def run(self, function: Callable[..., Done], *args: Any) -> Done:
+        """Run a function in a thread."""
         await self._free.acquire()
         loop = asyncio.get_running_loop()
         future = self._pool.submit(function, *args)
@@ -149,4 +166,5 @@ class _Lane:
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
+        """Wait for what the threads are doing, and end them."""
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,43 +1,70 @@
-"""The messages of `tag_my_outfit.proto`, made when they are imported.
+"""The services of the `.proto` files and their messages, made when this is imported.
 
-They come from the compiled description `tag_my_outfit.binpb` (`make protos`), not from generated
-Python, which would run with the protobuf of its generator and later ones alone. And they live in a
-pool of their own: the interface has no package, so its names would clash with those of a program
-that has stubs of the published service.
+They come from the compiled descriptions `*.binpb` (`make protos`), not from generated Python, which
+would run with the protobuf of its generator and later ones alone. And each file lives in a pool of
+its own: the interfaces have no package, so their names would clash with each other's, and with
+those of a program that has stubs of the published services.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-DESCRIPTION = "tag_my_outfit.binpb"
-SERVICE = "TagMyOutfitService"
-PREDICT = f"/{SERVICE}/predict"
-STREAM_PREDICT = f"/{SERVICE}/stream_predict"
+
+class Interface:
+    """A service as its `.proto` file describes it.
+
+    Args:
+        name: Of the file, without `.proto`.
+        service: Of the service in it.
+
+    Attributes:
+        service: As given.
+        file: The file's descriptor.
+    """
+
+    def __init__(self, name: str, service: str) -> None:
+        described = descriptor_pb2.FileDescriptorSet.FromString(
+            resources.files(__package__).joinpath(f"{name}.binpb").read_bytes()
+        )
+        [file] = described.file
+        pool = descriptor_pool.DescriptorPool()
+        pool.AddSerializedFile(file.SerializeToString())
+        self.file: Any = pool.FindFileByName(file.name)
+        self.service = service
+
+    @property
+    def methods(self) -> Sequence[Any]:
+        """Descriptors of the service's methods."""
+        methods: Sequence[Any] = self.file.services_by_name[self.service].methods
+        return methods
+
+    def path(self, method: str) -> str:
+        """Write a method as calls name it."""
+        return f"/{self.service}/{method}"
+
+    def message(self, name: str) -> Any:
+        """Give the class of a message.
+
+        Raises:
+            KeyError: If the file has none of that name.
+        """
+        return message_factory.GetMessageClass(self.file.message_types_by_name[name])
 
 
-def _load() -> Any:
-    described = descriptor_pb2.FileDescriptorSet.FromString(
-        resources.files(__package__).joinpath(DESCRIPTION).read_bytes()
-    )
-    [file] = described.file
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(file.SerializeToString())
-    return pool.FindFileByName(file.name)
+TAG_MY_OUTFIT = Interface("tag_my_outfit", "TagMyOutfitService")
+OPEN_POSE = Interface("open_pose", "OpenPoseEstimator")
+IMAGE_SOURCE = Interface("image_source", "ImageSourceService")
+VISUALIZATION = Interface("visualization", "VisualizationService")
 
+PREDICT = TAG_MY_OUTFIT.path("predict")
+STREAM_PREDICT = TAG_MY_OUTFIT.path("stream_predict")
 
-FILE = _load()
-"""The descriptor of `tag_my_outfit.proto`."""
-
-
-def _message(name: str) -> Any:
-    return message_factory.GetMessageClass(FILE.message_types_by_name[name])
-
-
-PredictRequest = _message("PredictRequest")
-Prediction = _message("Prediction")
-PredictResponse = _message("PredictResponse")
-StreamPredictResponse = _message("StreamPredictResponse")
+PredictRequest = TAG_MY_OUTFIT.message("PredictRequest")
+Prediction = TAG_MY_OUTFIT.message("Prediction")
+PredictResponse = TAG_MY_OUTFIT.message("PredictResponse")
+StreamPredictResponse = TAG_MY_OUTFIT.message("StreamPredictResponse")

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vsam_heatmaps.images import decode_photo
 
@@ -48,7 +49,11 @@ class PredictorModel:
         Raises:
             UnreadablePhotoError: As `decode_photo`.
         """
-        return self._predictor.preprocessing.resize(decode_photo(data, max_pixels=self._max_pixels))
+        return self.prepare_image(decode_photo(data, max_pixels=self._max_pixels))
+
+    def prepare_image(self, image: NDArray[np.uint8]) -> torch.Tensor:
+        """Resize a decoded photo, (H, W, 3) uint8, to (3, S, S) uint8."""
+        return self._predictor.preprocessing.resize(image)
 
     def predict(self, items: Sequence[torch.Tensor]) -> list[Prediction]:
         """Run the model on a batch."""

@@ -17,23 +17,20 @@ _SLACK = 4 * MIB
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerOptions:
-    """How a server listens, batches and protects itself.
+class ServiceOptions:
+    """How a service listens, how much it takes, and how it protects itself.
 
     Attributes:
         host: Address or name to listen on.
         port: 0 takes any that is free.
-        max_batch: Most photos in one forward pass.
-        max_wait_ms: For how long a batch waits for those whom the last one answered.
-        max_queue: Most photos that are received, decoded, waiting or in the model; 0 is four
-            batches.
+        max_queue: Most photos that are received, decoded, waiting or worked on; 0 is four for each
+            that can be worked on at a time.
         max_bytes: Largest file of a photo.
         max_pixels: Photos with more pixels are refused.
-        max_stream: Most photos in a `stream_predict`.
         buffer_bytes: Photos are received and decoded side by side as far as this holds the largest;
             half of it is for streams.
         workers: Threads that decode.
-        idle_seconds: A call that brings no whole photo for so long is ended.
+        idle_seconds: A call that brings no whole photo, or takes none, for so long is ended.
         drain_seconds: Time for the answers that are due when the server is told to end.
         tls_cert, tls_key: PEM files of the server's certificate chain and key.
         tls_client_ca: PEM file of who signs the certificates that clients must have.
@@ -47,12 +44,9 @@ class ServerOptions:
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
-    max_batch: int = 16
-    max_wait_ms: float = 10.0
     max_queue: int = 0
     max_bytes: int = 20 * MIB
     max_pixels: int = 100_000_000
-    max_stream: int = 10_000
     buffer_bytes: int = 512 * MIB
     workers: int = 4
     idle_seconds: float = 60.0
@@ -65,17 +59,14 @@ class ServerOptions:
     metrics_port: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_batch", "max_bytes", "max_pixels", "max_stream", "workers"):
-            if getattr(self, name) < 1:
-                raise expected(name, "at least 1", getattr(self, name))
-        for name in ("max_wait_ms", "drain_seconds", "max_queue"):
-            if not getattr(self, name) >= 0:
-                raise expected(name, "0 or more", getattr(self, name))
+        for name in ("max_bytes", "max_pixels", "workers"):
+            check_least(self, name, 1)
+        for name in ("drain_seconds", "max_queue"):
+            check_least(self, name, 0)
         if not self.idle_seconds > 0:
             raise expected("idle_seconds", "positive", self.idle_seconds)
         for name in ("port", "metrics_port"):
-            if not 0 <= (getattr(self, name) or 0) <= 65535:
-                raise expected(name, "from 0 to 65535", getattr(self, name))
+            check_port(name, getattr(self, name) or 0)
         if self.receiving < 2:
             raise expected(
                 "buffer_bytes",
@@ -98,9 +89,14 @@ class ServerOptions:
         return is_loopback(self.host)
 
     @property
+    def at_a_time(self) -> int:
+        """Photos that are worked on at a time."""
+        return self.workers
+
+    @property
     def capacity(self) -> int:
         """Places for photos."""
-        return self.max_queue or 4 * self.max_batch
+        return self.max_queue or 4 * self.at_a_time
 
     @property
     def max_message(self) -> int:
@@ -120,6 +116,56 @@ class ServerOptions:
     def address(self, port: int) -> str:
         """Write host and port as gRPC takes them."""
         return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions(ServiceOptions):
+    """Options of `TagMyOutfitService`, which batches.
+
+    Attributes:
+        max_batch: Most photos in one forward pass; `max_queue` 0 is four batches.
+        max_wait_ms: For how long a batch waits for those whom the last one answered.
+        max_stream: Most photos in a `stream_predict`.
+
+    Raises:
+        VsamError: As `ServiceOptions`.
+    """
+
+    max_batch: int = 16
+    max_wait_ms: float = 10.0
+    max_stream: int = 10_000
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch", "max_stream"):
+            check_least(self, name, 1)
+        check_least(self, "max_wait_ms", 0)
+        super().__post_init__()
+
+    @property
+    def at_a_time(self) -> int:
+        """Photos in a forward pass."""
+        return self.max_batch
+
+
+def check_least(options: object, name: str, least: int) -> None:
+    """Refuse a value that is below the least, or not a number.
+
+    Raises:
+        VsamError: If it is.
+    """
+    value = getattr(options, name)
+    if not value >= least:
+        raise expected(name, f"at least {least}" if least else "0 or more", value)
+
+
+def check_port(name: str, port: int) -> None:
+    """Refuse what is no port.
+
+    Raises:
+        VsamError: If it is none.
+    """
+    if not 0 <= port <= 65535:
+        raise expected(name, "from 0 to 65535", port)
 
 
 def is_loopback(host: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import ssl
@@ -13,7 +14,7 @@ import grpc
 
 from vsam_heatmaps.errors import VsamError, explain_os_error
 
-from .options import ServerOptions
+from .options import ServiceOptions
 
 HEALTH = "/grpc.health.v1.Health/"
 """Open to everybody: load balancers have no token, and it tells nothing but its state."""
@@ -31,17 +32,17 @@ def read_file(path: Path) -> bytes:
         raise explain_os_error(error, f"read {path}") from error
 
 
-def server_credentials(options: ServerOptions) -> grpc.ServerCredentials | None:
-    """Read certificates and key; None without TLS.
+def tls_context(options: ServiceOptions) -> ssl.SSLContext | None:
+    """Make what Python's own servers need for TLS; None without it.
 
     Raises:
         VsamError: If a file is missing, holds something else, or key and certificate don't fit.
     """
     if options.tls_cert is None or options.tls_key is None:
         return None
-    chain, key = read_file(options.tls_cert), read_file(options.tls_key)
-    authority = options.tls_client_ca and read_file(options.tls_client_ca)
-    # gRPC would only say that it can't bind; Python's ssl says what is wrong.
+    for path in (options.tls_cert, options.tls_key, options.tls_client_ca):
+        if path is not None:
+            read_file(path)  # ssl would not name the file
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # A password that is asked for on a terminal would stop the server.
@@ -51,15 +52,31 @@ def server_credentials(options: ServerOptions) -> grpc.ServerCredentials | None:
             f"Expected {options.tls_cert} and {options.tls_key} to be a certificate and its key, "
             f"PEM without a password, but {_reason(error)}."
         ) from error
-    if authority:
+    if options.tls_client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
         try:
             context.load_verify_locations(options.tls_client_ca)
         except ssl.SSLError as error:
             raise VsamError(
                 f"Expected {options.tls_client_ca} to hold PEM certificates, but {_reason(error)}."
             ) from error
+    return context
+
+
+def server_credentials(options: ServiceOptions) -> grpc.ServerCredentials | None:
+    """Read certificates and key for gRPC; None without TLS.
+
+    Raises:
+        VsamError: As `tls_context`.
+    """
+    # gRPC would only say that it can't bind; Python's ssl says what is wrong.
+    if tls_context(options) is None or options.tls_cert is None or options.tls_key is None:
+        return None
+    authority = read_file(options.tls_client_ca) if options.tls_client_ca else None
     return grpc.ssl_server_credentials(
-        [(key, chain)], root_certificates=authority, require_client_auth=authority is not None
+        [(read_file(options.tls_key), read_file(options.tls_cert))],
+        root_certificates=authority,
+        require_client_auth=authority is not None,
     )
 
 
@@ -67,30 +84,52 @@ def _reason(error: Exception) -> str:
     return getattr(error, "reason", None) or str(error)
 
 
-def read_tokens(path: Path) -> list[bytes]:
-    """Read tokens, one a line, as their SHA-256.
+class Tokens:
+    """Tokens, kept as their SHA-256, one of which a caller must bring.
+
+    Args:
+        path: A file with a token a line.
 
     Raises:
         VsamError: If there is none, or one could not be sent in a header.
     """
-    lines = [line.strip() for line in read_file(path).splitlines()]
-    tokens = [line for line in lines if line]
-    if not tokens:
-        raise VsamError(f"Expected {path} to hold a token a line, but it is empty.")
-    if not all(token.isascii() and token.decode("ascii").isprintable() for token in tokens):
-        raise VsamError(f"Expected {path} to hold printable ASCII alone.")
-    return [hashlib.sha256(token).digest() for token in tokens]
+
+    def __init__(self, path: Path) -> None:
+        lines = [line.strip() for line in read_file(path).splitlines()]
+        tokens = [line for line in lines if line]
+        if not tokens:
+            raise VsamError(f"Expected {path} to hold a token a line, but it is empty.")
+        if not all(token.isascii() and token.decode("ascii").isprintable() for token in tokens):
+            raise VsamError(f"Expected {path} to hold printable ASCII alone.")
+        self._known = [hashlib.sha256(token).digest() for token in tokens]
+
+    def admits(self, authorization: str) -> bool:
+        """Say whether the value of an `authorization` header is `Bearer` with a known token.
+
+        Browsers, which can't send that, may send `Basic` with a token as password, and any name.
+        """
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() == "basic":
+            try:
+                token = base64.b64decode(token, validate=True).decode().partition(":")[2]
+            except ValueError:
+                return False
+        elif scheme.lower() != "bearer":
+            return False
+        digest = hashlib.sha256(token.strip().encode()).digest()
+        # All are compared, each in constant time: the answer's time tells nothing about a token.
+        return any([hmac.compare_digest(digest, known) for known in self._known])
 
 
 class TokenGuard(grpc.aio.ServerInterceptor):
     """Refuses calls without a token, before their photos are received. Health is open.
 
     Args:
-        tokens: See `read_tokens`.
+        tokens: Those that are known.
         on_refusal: Told each refused method.
     """
 
-    def __init__(self, tokens: list[bytes], on_refusal: Callable[[str], None]) -> None:
+    def __init__(self, tokens: Tokens, on_refusal: Callable[[str], None]) -> None:
         self._tokens, self._on_refusal = tokens, on_refusal
 
     async def intercept_service(
@@ -106,13 +145,7 @@ class TokenGuard(grpc.aio.ServerInterceptor):
 
     def _admits(self, metadata: Any) -> bool:
         given = [value for name, value in metadata or () if name == "authorization"]
-        if len(given) != 1 or not isinstance(given[0], str):
-            return False
-        scheme, _, token = given[0].partition(" ")
-        digest = hashlib.sha256(token.strip().encode()).digest()
-        # All are compared, each in constant time: the answer's time tells nothing about a token.
-        fits = [hmac.compare_digest(digest, known) for known in self._tokens]
-        return scheme.lower() == "bearer" and any(fits)
+        return len(given) == 1 and isinstance(given[0], str) and self._tokens.admits(given[0])
 
 
 async def _refuse(requests: object, context: grpc.aio.ServicerContext) -> None:

@@ -1,25 +1,26 @@
-"""`TagMyOutfitService`: what happens to a call from its first byte to its answer.
-
-Both methods are registered as streams of requests, which on the wire is the same: so a call is
-refused, or waits for room, before its photo is received.
-"""
+"""`TagMyOutfitService`: photos to tags, in batches."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any, Protocol
 
 import grpc
 
-from .batching import Batcher, FullError
-from .decoding import BadRequestError, Decoded, Decoder
-from .logs import tell
-from .messages import SERVICE, Prediction, PredictResponse, StreamPredictResponse
+from .batching import Batcher, FullError, Places
+from .calls import Method, PhotoService
+from .decoding import BadRequestError, Decoded
+from .messages import (
+    TAG_MY_OUTFIT,
+    Prediction,
+    PredictRequest,
+    PredictResponse,
+    StreamPredictResponse,
+)
 from .metrics import Metrics
 from .options import MIB, ServerOptions
 
@@ -30,7 +31,6 @@ _STREAMS = 0.25  # streams that may be open at once, as a share of the places
 _SPARE = 0.5  # streams work on several photos at once while a smaller share of places is taken
 
 Scores = Sequence[Mapping[str, Any]]
-Answer = TypeVar("Answer")
 
 
 class Model(Protocol):
@@ -51,124 +51,65 @@ class Model(Protocol):
         ...
 
 
-class _RefusedError(Exception):
-    """A call ends with this status."""
-
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        super().__init__(message)
-        self.code, self.message = code, message
-
-
-class TagService:
-    """Answers calls. Until `open`, and from `close` on, it refuses them.
+class TagService(PhotoService):
+    """Answers `TagMyOutfitService` out of batches.
 
     Args:
         options: The limits.
-        metrics: Told of each call.
-
-    Attributes:
-        calls: How many are being answered.
+        metrics: Told of each call and batch.
+        load: Makes the model; runs in the thread that will run it.
     """
 
-    def __init__(self, options: ServerOptions, metrics: Metrics) -> None:
-        self._options, self._metrics = options, metrics
+    interface = TAG_MY_OUTFIT
+    request = PredictRequest
+    photo = "image_data"
+
+    def __init__(self, options: ServerOptions, metrics: Metrics, load: Callable[[], Model]) -> None:
+        super().__init__(options, metrics)
+        self._limits, self._load = options, load
         self._model: Model
         self._batcher: Batcher[Any, Any]
-        self._decoder: Decoder[Any]
-        self._receiving = asyncio.Semaphore(options.receiving)
         self._receiving_streams = asyncio.Semaphore(options.receiving)
-        self._closed = "the model is being loaded"
         self._streams = 0
-        self.calls = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
 
-    def open(self, model: Model, batcher: Batcher[Any, Any], decoder: Decoder[Any]) -> None:
-        """Begin to answer."""
-        self._model, self._batcher, self._decoder = model, batcher, decoder
-        self._closed = ""
+    def load(self) -> None:
+        """Load the model."""
+        self._model = self._load()
 
-    def close(self) -> None:
-        """Refuse new calls; those that were accepted go on."""
-        self._closed = "the server is ending"
+    def prepare(self, data: bytes) -> Any:
+        """Make of a photo's file the model's input."""
+        return self._model.prepare(data)
 
-    async def drained(self) -> None:
-        """Wait for the end of the last call."""
-        await self._idle.wait()
-
-    def handler(self) -> grpc.GenericRpcHandler:
-        """Give what a server registers."""
-        methods = {
-            "predict": (self._predict, PredictResponse),
-            "stream_predict": (self._stream_predict, StreamPredictResponse),
-        }
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                name: grpc.stream_unary_rpc_method_handler(
-                    self._answering(name, work), response_serializer=kind.SerializeToString
-                )
-                for name, (work, kind) in methods.items()
-            },
+    def _make_places(self, thread: Executor) -> Places:
+        self._batcher = Batcher(
+            self._model.predict,
+            thread,
+            max_batch=self._limits.max_batch,
+            max_wait=self._limits.max_wait_ms / 1000,
+            capacity=self._limits.capacity,
+            on_batch=self._metrics.batch,
         )
+        self._metrics.watch(
+            "vsam_queue_photos", "Photos that wait for the model.", lambda: self._batcher.waiting
+        )
+        return self._batcher
 
-    def _answering(
-        self, method: str, work: Callable[[grpc.aio.ServicerContext], Awaitable[Answer]]
-    ) -> Callable[..., Awaitable[Answer]]:
-        async def answer(_: object, context: grpc.aio.ServicerContext) -> Answer:
-            start, code, message = time.perf_counter(), grpc.StatusCode.OK, ""
-            self.calls += 1
-            self._idle.clear()
-            try:
-                self._require_open()
-                return await work(context)
-            except asyncio.CancelledError:  # by the client, its deadline, or the server's end
-                code = grpc.StatusCode.CANCELLED
-                raise
-            except FullError:
-                code = grpc.StatusCode.RESOURCE_EXHAUSTED
-                message = "The server has as many photos as it takes. Try again later."
-            except BadRequestError as error:
-                code, message = grpc.StatusCode.INVALID_ARGUMENT, str(error)
-            except _RefusedError as refused:
-                code, message = refused.code, refused.message
-            except Exception:
-                code, message = grpc.StatusCode.INTERNAL, "The server failed; its log tells why."
-                tell("failed", logging.ERROR, trace=True, method=method)
-            finally:
-                self.calls -= 1
-                if not self.calls:
-                    self._idle.set()
-                seconds = time.perf_counter() - start
-                self._metrics.observe(method, code.name, seconds)
-                tell(
-                    "call",
-                    logging.DEBUG,
-                    method=method,
-                    code=code.name,
-                    ms=f"{1000 * seconds:.1f}",
-                    peer=context.peer(),
-                )
-            await context.abort(code, message)
-            raise AssertionError("abort raises")
+    @property
+    def about(self) -> dict[str, object]:
+        """How many photos it takes at once, and altogether."""
+        return {"max_batch": self._limits.max_batch, **super().about}
 
-        return answer
+    async def work(self) -> None:
+        """Run batches."""
+        await self._batcher.run()
 
-    def _require_open(self) -> None:
-        if self._closed:
-            raise _RefusedError(
-                grpc.StatusCode.UNAVAILABLE, f"Not ready: {self._closed}. Try again later."
-            )
+    def methods(self) -> Mapping[str, Method]:
+        """Give what answers each method."""
+        return {"predict": self._predict, "stream_predict": self._stream_predict}
 
     async def _predict(self, context: grpc.aio.ServicerContext) -> Any:
         with self._batcher.enter():
-            async with self._receiving:
-                message = await self._receive(context)
-                if message is None:
-                    raise BadRequestError("Expected one PredictRequest, but none came.")
-                request = await self._decoder.decode(message)
-                del message
-            return await self._predicted(request, PredictResponse)
+            return await self._predicted(await self._photo(context), PredictResponse)
 
     async def _stream_predict(self, context: grpc.aio.ServicerContext) -> Any:
         response, size = StreamPredictResponse(), 0
@@ -193,7 +134,7 @@ class TagService:
             try:
                 index = 0
                 while (message := await self._receive(context)) is not None:
-                    if index == self._options.max_stream:
+                    if index == self._limits.max_stream:
                         raise BadRequestError(
                             f"Expected a stream of at most {index} photos, but it has more. "
                             "Send the others in another stream."
@@ -215,7 +156,7 @@ class TagService:
         return response
 
     def _take_spare_place(self, running: int, room: contextlib.ExitStack) -> bool:
-        if running >= self._options.max_batch:
+        if running >= self._limits.max_batch:
             return False
         try:
             room.enter_context(self._batcher.enter(share=_SPARE))
@@ -243,31 +184,19 @@ class TagService:
     async def _tag(self, index: int, message: bytes, received: contextlib.ExitStack) -> Any:
         try:
             with received:
-                request = await self._decoder.decode(message, patient=True)
+                decoded = await self._decoder.decode(message, patient=True)
                 del message
         except BadRequestError as error:
             raise BadRequestError(f"Photo {index} of the stream, from 0: {error}") from error
-        return await self._predicted(request, Prediction)
+        return await self._predicted(decoded, Prediction)
 
-    async def _receive(self, context: grpc.aio.ServicerContext) -> bytes | None:
-        """Receive the next message; None at the end."""
-        seconds = self._options.idle_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                message = await context.read()
-        except TimeoutError as error:
-            raise _RefusedError(
-                grpc.StatusCode.DEADLINE_EXCEEDED, f"No whole request came for {seconds:g} seconds."
-            ) from error
-        return None if message is grpc.aio.EOF else message
-
-    async def _predicted(self, request: Decoded[Any], kind: Callable[[], Any]) -> Any:
+    async def _predicted(self, decoded: Decoded[Any], kind: Callable[[], Any]) -> Any:
         """Run the model, and write what it says as a PredictResponse or a Prediction."""
-        prediction = await self._batcher.predict(request.item)
+        prediction = await self._batcher.predict(decoded.item)
         categories, attributes = self._model.describe(
             prediction,
-            all_categories=request.all_categories,
-            all_attributes=request.all_attributes,
+            all_categories=decoded.request.all_categories,
+            all_attributes=decoded.request.all_attributes,
         )
         answer = kind()
         for field, scores in ((answer.categories, categories), (answer.attributes, attributes)):

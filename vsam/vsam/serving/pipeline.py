@@ -1,0 +1,100 @@
+"""Source, tags and page in one process: the workflow of the published demo without its services."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from vsam_heatmaps.errors import VsamError
+
+from .logs import tell
+from .model import PredictorModel
+from .photo_rounds import Given, PhotoRounds
+from .pictures import Pictures, small_jpeg
+
+
+def run_pipeline(
+    rounds: PhotoRounds,
+    model: PredictorModel,
+    pictures: Pictures,
+    stop: threading.Event,
+    *,
+    max_batch: int,
+    seconds: float = 0.0,
+    repeat: bool = False,
+) -> None:
+    """Tag photos and show them; then wait, so that the page stays.
+
+    Args:
+        rounds: The photos.
+        model: What tags them.
+        pictures: What the page shows.
+        stop: Set when all is to end.
+        max_batch: Most photos in a forward pass.
+        seconds: Time between two pictures at least.
+        repeat: Begin anew after the last photo.
+
+    Raises:
+        VsamError: If no photo can be read, or the folder is gone.
+    """
+    shown = 0
+    while not stop.is_set():
+        for jpeg, prediction in _predicted(rounds.one(), model, max_batch):
+            categories, attributes = model.describe(
+                prediction, all_categories=True, all_attributes=False
+            )
+            pictures.add(
+                jpeg,
+                *(
+                    ((entry["label"], entry["score"]) for entry in tags)
+                    for tags in (categories, attributes)
+                ),
+            )
+            shown += 1
+            if stop.wait(seconds):
+                return
+        if not shown:
+            raise VsamError("Expected photos that can be read, but there is none. See above why.")
+        if not repeat:
+            tell("done", photos=shown)
+            stop.wait()
+
+
+def _predicted(
+    photos: Iterable[Given], model: PredictorModel, max_batch: int
+) -> Iterator[tuple[bytes, Any]]:
+    """Give each photo's small copy and prediction; decoded, one photo at a time is kept."""
+    prepared = ((small_jpeg(each.image), model.prepare_image(each.image)) for each in photos)
+    while batch := list(islice(prepared, max_batch)):
+        jpegs, items = zip(*batch, strict=True)
+        yield from zip(jpegs, model.predict(items), strict=True)
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """Give what SIGTERM, SIGINT and SIGHUP set, each once: the second time they do as before."""
+    stop = threading.Event()
+    names = (getattr(signal, name, None) for name in ("SIGTERM", "SIGINT", "SIGHUP"))
+    before = {
+        number: signal.getsignal(number)
+        for number in names
+        # Whoever runs us with `nohup` wants SIGHUP to be ignored.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN
+    }
+
+    def end(number: int, frame: object) -> None:
+        tell("ending", signal=signal.Signals(number).name)
+        signal.signal(number, before[number])
+        stop.set()
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
