@@ -1,4 +1,4 @@
-"""Measures of poses and of confidence that several benchmarks share."""
+"""Measures of poses, of confidence and of tags that several benchmarks share."""
 
 from __future__ import annotations
 
@@ -116,3 +116,73 @@ def reliability(
         share = np.bincount(position, right, bins) / count
     gap = np.nan_to_num(np.abs(mean - share))
     return Reliability(mean, share, count, float((gap * count).sum() / max(1, count.sum())))
+
+
+def draw_photos(photos: int, seed: int, resamples: int = _RESAMPLES) -> NDArray[np.int64]:
+    """Draw resamples of N photos with replacement (Efron, 1979).
+
+    Everything that is to be compared is measured on the same resamples: then the differences are
+    paired, and the photos' own difficulty cancels out.
+
+    Args:
+        photos: N.
+        seed: Of the draw.
+        resamples: B.
+
+    Returns:
+        (B, N), how often each resample holds each photo.
+    """
+    drawn = np.random.default_rng(seed).integers(photos, size=(resamples, photos))  # (B, N)
+    flat = drawn + np.arange(resamples)[:, None] * photos  # each resample counts for itself
+    return np.bincount(flat.ravel(), minlength=resamples * photos).reshape(resamples, photos)
+
+
+def average_precision(
+    scores: NDArray[np.floating], true: NDArray[np.bool_], counts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Compute the average precision of one label on resamples: the mean of its photos' precisions.
+
+    The precision of a photo with the label is that of all photos whose score is not below its own
+    (the step-wise form, as in scikit-learn). A photo that a resample holds several times counts as
+    often in the mean, but once in its own precision: else a label of few photos would look better
+    in nearly every resample than it is, as copies of one photo would confirm each other.
+
+    Args:
+        scores: (N,).
+        true: (N,) whether the photo has the label.
+        counts: (B, N), see `draw_photos`; where all are 1 this is the usual average precision.
+
+    Returns:
+        (B,), NaN where no photo of the resample has the label.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked, hit = scores[order], true[order]
+    # Photos with equal scores come in together: each is judged at the last of them.
+    last = np.searchsorted(-ranked, -ranked, side="right")[hit] - 1
+    taken = counts[:, order].astype(np.float64)  # (B, N)
+    seen, found = taken.cumsum(axis=1), (taken * hit).cumsum(axis=1)
+    weight = taken[:, hit]  # (B, N) -> (B, P), those with the label
+    copies = np.maximum(weight - 1, 0)
+    with np.errstate(invalid="ignore"):  # 0 / 0: photos that are not drawn
+        precision = (found[:, last] - copies) / (seen[:, last] - copies)
+        return np.where(weight > 0, weight * precision, 0.0).sum(axis=1) / weight.sum(axis=1)
+
+
+def share_right(right: NDArray[np.bool_], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Compute the share of photos that are right on resamples.
+
+    Args:
+        right: (N,).
+        counts: (B, N), see `draw_photos`.
+
+    Returns:
+        (B,), NaN where a resample holds none of the photos.
+    """
+    with np.errstate(invalid="ignore"):
+        return (counts @ right.astype(np.float64)) / counts.sum(axis=1)
+
+
+def interval(resampled: NDArray[np.floating]) -> tuple[float, float]:
+    """Give the 95 % percentile interval of a measure on resamples, (B,)."""
+    low, high = np.nanquantile(resampled, (0.025, 0.975))
+    return float(low), float(high)

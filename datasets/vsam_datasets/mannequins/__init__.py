@@ -12,13 +12,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .canvas import Part
     from .drawing import Mannequin, draw_mannequin
-    from .outfit import ATTRIBUTES, CATEGORIES
+    from .outfit import ATTRIBUTE_KINDS, ATTRIBUTES, CATEGORIES
     from .writing import write_mannequins
 
-__all__ = ["ATTRIBUTES", "CATEGORIES", "Mannequin", "Part", "draw_mannequin", "write_mannequins"]
+__all__ = [
+    "ATTRIBUTES",
+    "ATTRIBUTE_KINDS",
+    "CATEGORIES",
+    "Mannequin",
+    "Part",
+    "draw_mannequin",
+    "write_mannequins",
+]
 
 _HOMES = {
     "ATTRIBUTES": "outfit",
+    "ATTRIBUTE_KINDS": "outfit",
     "CATEGORIES": "outfit",
     "Mannequin": "drawing",
     "Part": "canvas",

@@ -60,13 +60,17 @@ def sample_person(rng: np.random.Generator) -> Person:
     return Person(outfit, sample_looks(rng), skeleton, bag_side)
 
 
-def draw_mannequin(index: int, seed: int, *, size: tuple[int, int] = (384, 512)) -> Mannequin:
+def draw_mannequin(
+    index: int, seed: int, *, size: tuple[int, int] = (384, 512), crowded: bool = False
+) -> Mannequin:
     """Draw mannequin number `index` of a series.
 
     Args:
         index: Number in the series, from 0; the result doesn't depend on the others.
         seed: Chooses the series.
         size: Width and height of the photo in pixels.
+        crowded: Many more garments that nobody wears hang behind the person. The person is the
+            same.
 
     Raises:
         VsamError: If `index` or `seed` is negative, or the photo is smaller than 64 pixels.
@@ -80,7 +84,7 @@ def draw_mannequin(index: int, seed: int, *, size: tuple[int, int] = (384, 512))
     person = sample_person(rng)
     frame = _place(rng, person.skeleton, size)
     canvas = Canvas(*size)
-    draw_scene(canvas, rng, person.outfit.category)
+    draw_scene(canvas, rng, person.outfit.category, crowded=crowded)
     _draw_cast_shadow(canvas, frame, person.skeleton)
     with canvas.drawing(Part.PERSON):
         draw_person(canvas, frame, person)

@@ -34,6 +34,24 @@ ATTRIBUTES = (
 )
 """The attributes. They describe all that the person wears, not only the labelled garment."""
 
+ATTRIBUTE_KINDS = {
+    "item": ("bag", "belt", "boots", "hat"),
+    "cut": (
+        "buttons",
+        "collar",
+        "hood",
+        "long-sleeve",
+        "maxi",
+        "mini",
+        "short-sleeve",
+        "sleeveless",
+        "v-neck",
+    ),
+    "fabric": ("checked", "denim", "dotted", "floral", "striped"),
+}
+"""What the attributes are about: things worn at one place of the body, how the clothes are cut, and
+what they are made of, which shows wherever there is cloth."""
+
 LOWER = ("Jeans", "Shorts", "Skirt")
 """Categories worn below the waist; a plain top accompanies them."""
 

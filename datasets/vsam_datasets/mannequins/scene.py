@@ -27,16 +27,20 @@ _ROOMS = tuple(
     )
 )
 _WOODS = tuple(map(colour, "#8a5f3f #6e4a33 #b08458 #4b3a33 #d8cfc2".split()))
+_FULL_STEP = 0.125  # between hangers, in heights of the photo: they overlap a little
 _LEAVES = tuple(map(colour, "#5d8460 #47705a #7f9a5a".split()))
 
 
-def draw_scene(canvas: Canvas, rng: np.random.Generator, worn: str) -> None:
+def draw_scene(
+    canvas: Canvas, rng: np.random.Generator, worn: str, *, crowded: bool = False
+) -> None:
     """Draw a cluttered room.
 
     Args:
         canvas: Drawn over entirely.
         rng: Source of randomness.
         worn: The category that the person wears, which hangs nowhere.
+        crowded: Fill the wall with garments, also behind the person, as in a shop.
     """
     height, width = canvas.pixels.shape[1:]
     frame = Frame(float(height))
@@ -50,7 +54,10 @@ def draw_scene(canvas: Canvas, rng: np.random.Generator, worn: str) -> None:
         _draw_picture(canvas, frame, rng, wide)
     if rng.random() < 0.5:
         _draw_shelf(canvas, frame, rng, wide, worn)
-    _draw_rail(canvas, frame, rng, wide, worn)
+    if crowded:
+        _draw_full_rails(canvas, frame, rng, wide, worn)
+    else:
+        _draw_rail(canvas, frame, rng, wide, worn)
     if rng.random() < 0.6:
         _draw_stool(canvas, frame, rng, wide, horizon, worn)
     if rng.random() < 0.55:
@@ -171,9 +178,29 @@ def _draw_rail(
         category, fabric = sample_distractor(rng, worn)
         tilt, shift = float(rng.uniform(-0.05, 0.05)), float(rng.uniform(-0.02, 0.02))
         if take:
-            origin = frame.to_pixels(np.array([(spot + shift, y + 0.006)]))[0]
-            hanger = Frame(frame.scale * size, tilt, (float(origin[0]), float(origin[1])))
+            hanger = _hanger(frame, spot + shift, y, size, tilt)
             draw_hanging(canvas, hanger, category, fabric)
+
+
+def _draw_full_rails(
+    canvas: Canvas, frame: Frame, rng: np.random.Generator, wide: float, worn: str
+) -> None:
+    """Draw two rails, one above the other, full of garments of other categories."""
+    size = float(rng.uniform(0.60, 0.72))
+    wood = pick(rng, _WOODS) * 0.9
+    for y in (float(rng.uniform(0.05, 0.10)), float(rng.uniform(0.40, 0.45))):
+        draw_rod(canvas, frame, -0.02, wide + 0.02, y, wood)
+        for spot in np.arange(0.05, wide, _FULL_STEP):
+            category, fabric = sample_distractor(rng, worn)
+            tilt, shift = float(rng.uniform(-0.05, 0.05)), float(rng.uniform(-0.02, 0.02))
+            hanger = _hanger(frame, float(spot) + shift, y, size, tilt)
+            draw_hanging(canvas, hanger, category, fabric)
+
+
+def _hanger(frame: Frame, x: float, y: float, size: float, tilt: float) -> Frame:
+    """Give the frame of a garment that hangs from a rail at a height."""
+    origin = frame.to_pixels(np.array([(x, y + 0.006)]))[0]
+    return Frame(frame.scale * size, tilt, (float(origin[0]), float(origin[1])))
 
 
 def _draw_shelf(

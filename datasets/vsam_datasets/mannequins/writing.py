@@ -52,6 +52,7 @@ def write_mannequins(
     count: int,
     seed: int = 0,
     masks: bool = False,
+    crowded: bool = False,
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:
@@ -68,6 +69,7 @@ def write_mannequins(
         count: How many to draw.
         seed: Chooses the series.
         masks: Write the masks too; without it, masks of an earlier run are removed.
+        crowded: See `draw_mannequin`.
         workers: Processes to draw with; the default is one per core.
         progress: Whether to show a progress bar, if stderr is a terminal.
 
@@ -101,7 +103,13 @@ def write_mannequins(
         raise explain_os_error(error, f"clear {out}") from error
 
     processes = min(workers or os.cpu_count() or 1, count)
-    draw = partial(_draw_one, photos=photos, masks=mask_folder if masks else None, seed=seed)
+    draw = partial(
+        _draw_one,
+        photos=photos,
+        masks=mask_folder if masks else None,
+        seed=seed,
+        crowded=crowded,
+    )
     with contextlib.closing(_draw_all(draw, count, processes)) as drawn:
         bar = tqdm(drawn, total=count, unit="photo", disable=None if progress else True)
         records = list(bar)
@@ -149,8 +157,8 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)  # one process per core is parallel enough
 
 
-def _draw_one(index: int, *, photos: Path, masks: Path | None, seed: int) -> _Record:
-    mannequin = draw_mannequin(index, seed)
+def _draw_one(index: int, *, photos: Path, masks: Path | None, seed: int, crowded: bool) -> _Record:
+    mannequin = draw_mannequin(index, seed, crowded=crowded)
     bgr = cv2.cvtColor(mannequin.photo, cv2.COLOR_RGB2BGR)
     encoded, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     assert encoded, "OpenCV encodes any (H, W, 3) uint8 array as JPEG"
