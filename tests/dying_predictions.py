@@ -74,9 +74,7 @@ def torn_pictures() -> None:
 
 
 def patch(module: object, name: str, *arguments: int, after: bool = False) -> Callable[[], None]:
-    return lambda: setattr(
-        module, name, dying(getattr(module, name), *arguments, after=after)
-    )
+    return lambda: setattr(module, name, dying(getattr(module, name), *arguments, after=after))
 
 
 MOMENTS = {

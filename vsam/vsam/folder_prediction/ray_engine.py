@@ -12,6 +12,7 @@ import contextlib
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,20 +38,29 @@ class _BlockTagger:
     """Tags one block after the other: the class of Ray's actors."""
 
     def __init__(self, run: Path, model: str, options: FolderOptions) -> None:
-        if hash_model(_here(run, options)) != model:
-            raise VsamError(
-                f"Expected the model {options.model} to be the same on every machine of the "
-                f"cluster, but it is another one on {os.uname().nodename}. Put it into a folder "
-                "that all share."
-            )
-        self._tagger = Tagger(_here(run, options), options, _DECODERS)
+        self._run, self._model, self._options = run, model, options
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         return {"done": [pickle.dumps(self._tag(pickle.loads(tasks))) for tasks in batch["tasks"]]}
 
-    def _tag(self, tasks: list[Task]) -> Block:
-        lines = [line for block, _ in self._tagger.blocks(tasks) for line in block]
+    def _tag(self, tasks: list[Task]) -> Block | VsamError:
+        try:
+            lines = [line for block, _ in self._tagger.blocks(tasks) for line in block]
+        except VsamError as error:  # what is raised here comes back as mere text
+            return error
         return lines, self._tagger.form
+
+    @cached_property
+    def _tagger(self) -> Tagger:
+        # Not when the actor starts: what goes wrong there can't be given back.
+        run = _here(self._run, self._options)
+        if hash_model(run) != self._model:
+            raise VsamError(
+                f"Expected the model {self._options.model} to be the same on every machine of the "
+                f"cluster, but it is another one on {os.uname().nodename}. Put it into a folder "
+                "that all share."
+            )
+        return Tagger(run, self._options, _DECODERS)
 
 
 def _here(run: Path, options: FolderOptions) -> Path:
@@ -107,10 +117,8 @@ def _wave(
         num_cpus=1,
         num_gpus=1 if on_gpu else None,
     )
-    try:
-        for row in dataset.iter_rows():
-            yield pickle.loads(row["done"])
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, VsamError):
-            raise error.cause from error
-        raise
+    for row in dataset.iter_rows():
+        done = pickle.loads(row["done"])
+        if isinstance(done, VsamError):
+            raise done
+        yield done
