@@ -75,7 +75,7 @@ def test_it_loads_nothing_and_markup_in_names_is_text(made):
     text = (made / "r.html").read_text()
     page = Page(text)
     assert [tag for tag, _ in page.elements].count("script") == 2
-    assert not any(tag in ("img", "b", "iframe", "object") for tag, _ in page.elements[:-50])
+    assert not any(tag in ("img", "iframe", "object", "embed") for tag, _ in page.elements)
     for tag, attributes in page.elements:
         for name in ("src", "href", "action"):
             value = attributes.get(name, "")

@@ -29,8 +29,8 @@ _OVERLAY_SIDE = 640
 
 _COLUMNS = ("image", "category", "score", "attributes", "error", "details")
 
-# Labels with scores in a row group, and rows: as objects of Python some 30 MB.
-_CELLS_A_ROW_GROUP = 100_000
+# Labels with scores in a row group, and rows: as objects of Python some 15 MB.
+_CELLS_A_ROW_GROUP = 50_000
 
 
 class Writer(Protocol):
