@@ -17,7 +17,9 @@ from vsam_heatmaps.errors import VsamError
 class Watch:
     """A watch in a thread of its own."""
 
-    def __init__(self, folder: Path, out: Path, run: Path, **changed: object) -> None:
+    def __init__(
+        self, folder: Path, out: Path, run: Path, *, seconds: float = 0.1, **changed: object
+    ) -> None:
         self.folder, self.out = folder, out
         self._stop = threading.Event()
         self._ended: list[FolderReport | VsamError] = []
@@ -26,7 +28,9 @@ class Watch:
 
         def work() -> None:
             try:
-                self._ended.append(watch_folders([folder], out, options, self._stop, seconds=0.1))
+                self._ended.append(
+                    watch_folders([folder], out, options, self._stop, seconds=seconds)
+                )
             except VsamError as error:
                 self._ended.append(error)
 
@@ -105,13 +109,13 @@ def test_a_file_that_is_still_being_written_is_waited_for(tiny_run, tmp_path):
     folder = tmp_path / "inbox"
     data = write(tmp_path / "photo.png", 0)
     folder.mkdir()
-    watch = Watch(folder, tmp_path / "p.jsonl", tiny_run)
+    watch = Watch(folder, tmp_path / "p.jsonl", tiny_run, seconds=0.5)
     try:
         with (folder / "slow.png").open("wb") as file:
             for start in range(0, len(data), len(data) // 40 + 1):
                 file.write(data[start : start + len(data) // 40 + 1])
                 file.flush()
-                time.sleep(0.03)
+                time.sleep(0.05)
                 assert not watch.out.exists()
         watch.wait_for(lambda lines: set(lines) == {"slow.png"})
     finally:
