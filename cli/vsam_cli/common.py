@@ -194,6 +194,7 @@ def tell_unreadable(
     *,
     shown: int = 10,
     all_are_in: str = "",
+    count: int | None = None,
 ) -> None:
     """List unreadable photos with their reasons on stderr, the first few of many.
 
@@ -202,10 +203,12 @@ def tell_unreadable(
         what: What they are.
         shown: How many are listed.
         all_are_in: Where all of them can be seen, if more are not listed.
+        count: How many there are, if only the first ones are given.
     """
     log = logging.getLogger("vsam")
     for id_, reason in unreadable[:shown]:
         log.warning("%s: %r: %s", what, id_, reason)
-    if len(unreadable) > shown:
+    more = (len(unreadable) if count is None else count) - min(shown, len(unreadable))
+    if more:
         where = f": {all_are_in}" if all_are_in else ""
-        log.warning("… and %d more%s.", len(unreadable) - shown, where)
+        log.warning("… and %d more%s.", more, where)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from .common import EXIT_SOME_UNREADABLE, tell_unreadable
 from .train import Device, Precision
 
 
@@ -20,6 +21,13 @@ class Split(StrEnum):
     train = "train"
     val = "val"
     test = "test"
+
+
+class OnError(StrEnum):
+    """What to do with a photo that can't be read."""
+
+    stop = "stop"
+    skip = "skip"
 
 
 class Thresholds(StrEnum):
@@ -36,6 +44,10 @@ Photos = Annotated[Path, typer.Option(help="Folder that the images are relative 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Photos in one forward pass.")]
 Workers = Annotated[int, typer.Option(min=1, help="Threads that decode photos.")]
+OnErrorOption = Annotated[
+    OnError,
+    typer.Option(help="A photo can't be read: stop, or leave it out and end with code 3."),
+]
 Calibrated = Annotated[
     bool, typer.Option("--calibrated", help="Category scores at the model's fitted temperature.")
 ]
@@ -62,6 +74,7 @@ def evaluate(
     calibrated: Calibrated = False,
     thresholds: ThresholdsOption = Thresholds.run,
     revision: Revision = None,
+    on_error: OnErrorOption = OnError.stop,
     batch_size: BatchSize = 32,
     workers: Workers = 4,
     device: Annotated[Device, typer.Option()] = Device.auto,
@@ -85,13 +98,21 @@ def evaluate(
         thresholds=thresholds.value,
         revision=revision,
     )
+    unreadable: list[tuple[str, str]] = []
     scored = score_photos(
-        predictor, rows, photos, batch_size=batch_size, workers=workers, progress=True
+        predictor,
+        rows,
+        photos,
+        batch_size=batch_size,
+        workers=workers,
+        progress=True,
+        unreadable=unreadable if on_error is OnError.skip else None,
     )
     limits = torch.tensor(predictor.thresholds)
     if per_label is not None:
         write_per_label(per_label, scored, predictor.labels, limits)
     _print({"split": split.value, **evaluate_scores(scored, limits).to_json()}, as_json)
+    _end(unreadable)
 
 
 def calibrate(
@@ -104,6 +125,7 @@ def calibrate(
         Split.val
     ),
     as_json: Json = False,
+    on_error: OnErrorOption = OnError.stop,
     batch_size: BatchSize = 32,
     workers: Workers = 4,
     device: Annotated[Device, typer.Option()] = Device.auto,
@@ -120,10 +142,26 @@ def calibrate(
     from vsam.scoring import calibrate_run
 
     predictor = Predictor.from_run(run, device=device.value)
+    unreadable: list[tuple[str, str]] = []
     report = calibrate_run(
-        run, predictor, rows, photos, batch_size=batch_size, workers=workers, progress=True
+        run,
+        predictor,
+        rows,
+        photos,
+        batch_size=batch_size,
+        workers=workers,
+        progress=True,
+        unreadable=unreadable if on_error is OnError.skip else None,
     )
     _print({"split": split.value, **report}, as_json)
+    _end(unreadable)
+
+
+def _end(unreadable: list[tuple[str, str]]) -> None:
+    """List photos that were left out, and end with the code that says so."""
+    tell_unreadable(unreadable, "left out")
+    if unreadable:
+        raise typer.Exit(EXIT_SOME_UNREADABLE)
 
 
 def _print(figures: Mapping[str, object], as_json: bool) -> None:

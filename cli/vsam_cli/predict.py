@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,6 +33,14 @@ class Format(StrEnum):
 
     jsonl = "jsonl"
     csv = "csv"
+    parquet = "parquet"
+
+
+class Engine(StrEnum):
+    """Where photos are tagged."""
+
+    local = "local"
+    ray = "ray"
 
 
 @app.command(epilog=EXIT_CODES, no_args_is_help=True)
@@ -47,10 +59,16 @@ def predict(
             "Hugging Face hub."
         ),
     ],
-    out: Annotated[str, typer.Option(help="File for the predictions; - is standard output.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            help="File for the predictions: .jsonl, .csv or .parquet; - is standard output."
+        ),
+    ],
     output_format: Annotated[
-        Format, typer.Option("--format", help="One JSON object a line, or a table.")
-    ] = Format.jsonl,
+        Format | None,
+        typer.Option("--format", help="Default: by the file's ending, else JSON lines."),
+    ] = None,
     all_scores: Annotated[
         bool, typer.Option("--all-scores", help="List every category and attribute.")
     ] = False,
@@ -65,6 +83,24 @@ def predict(
         Path | None,
         typer.Option(help="Folder for pictures of the attention over each photo."),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="HTML file with figures and a sheet of the photos.")
+    ] = None,
+    report_photos: Annotated[
+        int, typer.Option(min=0, help="Photos that the report shows, evenly chosen.")
+    ] = 500,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what an unfinished run has tagged.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Tag new photos as they come, until Ctrl-C.")
+    ] = False,
+    watch_seconds: Annotated[
+        float, typer.Option(min=0.05, help="Time between two looks at watched folders.")
+    ] = 1.0,
+    engine: Annotated[
+        Engine, typer.Option(help="Where it runs: this machine, or a Ray cluster.")
+    ] = Engine.local,
     root: Annotated[
         Path | None, typer.Option(help="Folder that ids are relative to. Default: the one given.")
     ] = None,
@@ -72,7 +108,12 @@ def predict(
         str | None, typer.Option(help="Column of Parquet files that holds the photos.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Photos in one forward pass.")] = 32,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that decode photos.")] = 4,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Threads that decode photos (4); with Ray actors (one for each CPU or GPU)."
+        ),
+    ] = None,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Photos with more pixels count as unreadable.")
     ] = 100_000_000,
@@ -87,10 +128,8 @@ def predict(
     precision: Annotated[Precision, typer.Option()] = Precision.fp32,
     version: Version = False,
 ) -> None:
-    """Tag photos, in the order of their ids; those in .tar and .parquet files as they lie there."""
-    from vsam_heatmaps.atomic import prepare_output_folder
+    """Tag photos; the predictions are in the order of the photos' ids."""
     from vsam_heatmaps.photos import list_photos
-    from vsam_heatmaps.progress import track
 
     if attention is not None and any(_lies_in(attention, folder) for folder in photos):
         raise VsamError(
@@ -99,52 +138,63 @@ def predict(
         )
     if threshold is not None and thresholds is not Thresholds.run:
         raise VsamError("Expected --threshold or --thresholds attribute to be given, but not both.")
-    listed = list_photos(photos, root=root, image_column=image_column)
 
-    from vsam import prediction_files
-    from vsam.predictor import Predictor
+    # Heavy from here on; a list that can't be made is told before.
+    listed = None if watch else list_photos(photos, root=root, image_column=image_column)
 
-    predictor = Predictor.from_pretrained(
-        model,
+    from vsam.folder_prediction import FolderOptions, predict_folder, watch_folders
+    from vsam.prediction_files import format_of
+
+    options = FolderOptions(
+        model=model,
+        revision=revision,
         device=device.value,
         precision=precision.value,
         calibrated=calibrated,
         thresholds=thresholds.value,
-        revision=revision,
+        threshold=threshold,
+        all_scores=all_scores,
+        format=output_format.value if output_format else format_of(out),
+        attention=attention,
+        report=report,
+        report_photos=report_photos,
+        batch_size=batch_size,
+        workers=workers,
+        max_pixels=max_pixels,
+        reduced=reduced_decode,
+        engine=engine.value,
+        resume=resume,
     )
-    if attention is not None:
-        prepare_output_folder(attention, ours="**/*.attention.jpg", purpose="attention pictures")
-    unreadable: list[tuple[str, str]] = []
-    with (
-        prediction_files.opened_output(out) as file,
-        track(len(listed), "predict") as bar,
-    ):
-        if output_format is Format.csv:
-            write = prediction_files.csv_writer(file, predictor.labels, all_scores=all_scores)
-        else:
-            write = prediction_files.jsonl_writer(file)
-        for tagged in predictor.predict_files(
-            listed.reading_order,
-            batch_size=batch_size,
-            workers=workers,
-            max_pixels=max_pixels,
-            reduced=reduced_decode,
-            also=prediction_files.shrink_for_overlay if attention else None,
-        ):
-            id_, prediction = tagged.photo.id, tagged.prediction
-            if prediction is None:
-                unreadable.append((id_, tagged.error))
-                write(id_, None, tagged.error)
-            else:
-                write(id_, prediction.describe(threshold=threshold, all_scores=all_scores), "")
-                if attention is not None:
-                    prediction_files.write_attention(
-                        attention, id_, tagged.extra, prediction.attention
-                    )
-            bar.update()
-    tell_unreadable(unreadable)
-    if unreadable:
+    if listed is None:
+        with _stopped_by_signals() as stop:
+            done = watch_folders(photos, out, options, stop, root=root, seconds=watch_seconds)
+    else:
+        done = predict_folder(listed, out, options, progress=True)
+    tell_unreadable(done.errors, count=done.unreadable)
+    if done.unreadable:
         raise typer.Exit(EXIT_SOME_UNREADABLE)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """Give an event that the first signal to end sets; a second one ends the command at once."""
+    stop = threading.Event()
+    before: dict[int, Any] = {}
+
+    def ask(number: int, frame: object) -> None:
+        stop.set()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _lies_in(path: Path, folder: Path) -> bool:

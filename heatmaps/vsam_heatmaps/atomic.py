@@ -38,6 +38,21 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path, names: str, *, below: bool = False) -> None:
+    """Remove what killed processes left in a folder when they were `replacing` files.
+
+    Nobody else may be writing these files now.
+
+    Args:
+        folder: Where to look; need not be there.
+        names: Pattern of the names that the files were to have, as for `Path.glob`.
+        below: Look in its sub-folders, too.
+    """
+    pattern = f".{names}.{'[0-9a-f]' * 8}.tmp"
+    for leftover in folder.rglob(pattern) if below else folder.glob(pattern):
+        leftover.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def making_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside `path`; on success it becomes `path`, else it vanishes.

@@ -54,11 +54,14 @@ def test_a_table_has_a_row_for_each_photo(all_scores):
     found = list(csv.reader(io.StringIO(file.getvalue(), newline="")))
     scored = ["categories:dress", 'categories:tee "new", blue', "attributes:belt"]
     scored += ["attributes:maxi"]
-    assert found == [
-        ["image", "category", "score", "attributes", "error", *(scored if all_scores else [])],
-        [ODD, "dress", "0.75", "maxi;belt", "", *("0.75 0.25 0.6 0.9".split() * all_scores)],
-        ["b.jpg", "", "", "", "broken", *([""] * 4 * all_scores)],
+    header = ["image", "category", "score", "attributes", "error", "details"]
+    details = {key: DESCRIPTION[key] for key in ("categories", "attributes")}
+    assert found[0] == [*header, *(scored if all_scores else [])]
+    assert [*found[1][:5], json.loads(found[1][5]), *found[1][6:]] == [
+        *(ODD, "dress", "0.75", "maxi;belt", "", details),
+        *("0.75 0.25 0.6 0.9".split() * all_scores),
     ]
+    assert found[2:] == [["b.jpg", "", "", "", "broken", "", *([""] * 4 * all_scores)]]
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):

@@ -1,4 +1,4 @@
-"""Write predictions as JSON lines or CSV, and attention as pictures."""
+"""Predictions as JSON lines, CSV and Parquet, and attention as pictures."""
 
 from __future__ import annotations
 
@@ -19,11 +19,18 @@ from vsam_heatmaps.errors import VsamError, explain_os_error
 from .attention_maps import attention_overlay, shrink
 from .labels import Labels
 
-FORMATS = ("jsonl", "csv")
+FORMATS = ("jsonl", "csv", "parquet")
+"""How predictions are written; also how the files' names end. Each says the same."""
+
 ATTENTION_SUFFIX = ".attention.jpg"
 
 # Overlays are for looking at: larger ones would fill disks.
 _OVERLAY_SIDE = 640
+
+_COLUMNS = ("image", "category", "score", "attributes", "error", "details")
+
+# Labels with scores in a row group, and rows: as objects of Python some 15 MB.
+_CELLS_A_ROW_GROUP = 50_000
 
 
 class Writer(Protocol):
@@ -65,16 +72,16 @@ def jsonl_writer(file: TextIO) -> Writer:
 
 
 def csv_writer(file: TextIO, labels: Labels, *, all_scores: bool) -> Writer:
-    """Make a writer of a table: image, category, score, attributes, error.
+    """Make a writer of a table: image, category, score, attributes, error, details.
 
-    With all scores, a column for each category and attribute follows.
+    `attributes` are their names; `details` is a JSON object of all that a description has beside
+    category and score, so that no format says less than another. With all scores, a column for each
+    category and attribute follows.
     """
     scored = [("categories", name) for name in labels.categories]
     scored += [("attributes", name) for name in labels.attributes]
     table = csv.writer(file, lineterminator="\n")
-    header = ["image", "category", "score", "attributes", "error"]
-    if all_scores:
-        header += [f"{kind}:{name}" for kind, name in scored]
+    header = [*_COLUMNS, *(f"{kind}:{name}" for kind, name in scored if all_scores)]
     table.writerow(header)
 
     def write(image: str, description: dict[str, Any] | None, error: str) -> None:
@@ -82,7 +89,9 @@ def csv_writer(file: TextIO, labels: Labels, *, all_scores: bool) -> Writer:
             table.writerow([image, "", "", "", error, *[""] * (len(header) - 5)])
             return
         names = ";".join(entry["label"] for entry in description["attributes"])
+        details = {key: description[key] for key in description if key not in _COLUMNS[1:3]}
         row = [image, description["category"], description["score"], names, ""]
+        row.append(json.dumps(details))
         if all_scores:
             scores = {
                 (kind, entry["label"]): entry["score"]
@@ -93,6 +102,124 @@ def csv_writer(file: TextIO, labels: Labels, *, all_scores: bool) -> Writer:
         table.writerow(row)
 
     return write
+
+
+@contextlib.contextmanager
+def opened_parquet(path: Path, form: dict[str, Any]) -> Iterator[Writer]:
+    """Make a writer of a Parquet file: the columns image, those of a description, error.
+
+    Lists of labels are lists of structs. A row group has a bounded number of labels, so that
+    memory stays the same whatever the number of rows.
+
+    Args:
+        path: The file; it is whole when the block ends.
+        form: A description with all keys that may come up; columns have the types of its values.
+            Without any, all rows are errors.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    fields = list(pyarrow.infer_type([form])) if form else []
+    text = pyarrow.string()
+    schema = pyarrow.schema([("image", text), *((f.name, f.type) for f in fields), ("error", text)])
+    rows: list[dict[str, Any]] = []
+    held = 0
+
+    with parquet.ParquetWriter(path, schema, compression="zstd") as table:
+
+        def flush() -> None:
+            nonlocal held
+            if rows:
+                table.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
+            rows.clear()
+            held = 0
+
+        def write(image: str, description: dict[str, Any] | None, error: str) -> None:
+            nonlocal held
+            rows.append({"image": image, **(description or {"error": error})})
+            listed = (value for value in (description or {}).values() if isinstance(value, list))
+            held += 1 + sum(map(len, listed))
+            if held >= _CELLS_A_ROW_GROUP:
+                flush()
+
+        yield write
+        flush()
+
+
+def read_predictions(path: Path) -> Iterator[dict[str, Any]]:
+    """Read what was written, whatever the format: for each photo what its JSON line says.
+
+    Args:
+        path: A file that ends in one of `FORMATS`.
+
+    Raises:
+        VsamError: If it can't be read or is no such file.
+    """
+    read = {"jsonl": _read_jsonl, "csv": _read_csv, "parquet": _read_parquet}
+    try:
+        yield from read[format_of(str(path))](path)
+    except ModuleNotFoundError:
+        raise
+    except OSError as error:
+        raise explain_os_error(error, f"read {path}") from error
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise VsamError(f"Expected {path} to be a file of predictions, but it is not.") from error
+
+
+def format_of(out: str) -> str:
+    """Tell the format from a file's ending; a name without one, or `-`, means JSON lines.
+
+    Raises:
+        VsamError: If it is none.
+
+    >>> format_of("new/p.parquet"), format_of("-")
+    ('parquet', 'jsonl')
+    """
+    suffix = Path(out).suffix.lower().removeprefix(".")
+    if suffix in ("", "json", "ndjson"):
+        return "jsonl"
+    if suffix not in FORMATS:
+        raise VsamError(
+            f"Expected `--out` to end in .jsonl, .csv or .parquet, but got {out}. Name another "
+            "file, or choose with --format."
+        )
+    return suffix
+
+
+def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield dict(json.loads(line))
+
+
+def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
+    csv.field_size_limit(1 << 26)  # all scores of a thousand attributes are 50 KB
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if not row["details"]:
+                yield {"image": row["image"], "error": row["error"]}
+                continue
+            yield {
+                "image": row["image"],
+                "category": row["category"],
+                "score": float(row["score"]),
+                **json.loads(row["details"]),
+            }
+
+
+def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=256):
+            yield from map(_without_nulls, batch.to_pylist())
+
+
+def _without_nulls(value: Any) -> Any:
+    """Leave out what a row or a struct does not have."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
 
 
 def shrink_for_overlay(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -65,6 +65,7 @@ def score_photos(
     batch_size: int = 32,
     workers: int = 4,
     progress: bool = False,
+    unreadable: list[tuple[str, str]] | None = None,
 ) -> Scored:
     """Tag labelled photos.
 
@@ -77,27 +78,39 @@ def score_photos(
         batch_size: Photos in one forward pass.
         workers: Threads that decode photos.
         progress: Show progress on stderr.
+        unreadable: Takes id and reason of photos that can't be read, which are then left out. None:
+            the first of them is an error, as figures would be of other photos than was asked.
 
     Raises:
-        VsamError: If a photo can't be read, or the model knows none of the labels.
+        VsamError: If a photo can't be read and none may be left out, none at all can be read, or
+            the model knows none of the labels.
     """
     category, attributes = _targets(rows, predictor.labels)
+    kept: list[int] = []
     scores: list[tuple[torch.Tensor, torch.Tensor]] = []
     files = (Photo(row.image, photos / row.image) for row in rows)
     with track(len(rows), "evaluate", shown=progress) as bar:
-        for tagged in predictor.predict_files(files, batch_size=batch_size, workers=workers):
+        for number, tagged in enumerate(
+            predictor.predict_files(files, batch_size=batch_size, workers=workers)
+        ):
+            bar.update()
             found = tagged.prediction
+            if found is None and unreadable is not None:
+                unreadable.append((tagged.photo.id, tagged.error))
+                continue
             if found is None:
                 raise VsamError(
-                    f"Could not read {tagged.photo}: {tagged.error}. Mend the photo, or take its "
-                    "line out of --data."
+                    f"Could not read {tagged.photo}: {tagged.error}. Mend the photo, take its line "
+                    "out of --data, or leave out all such photos with --on-error skip."
                 )
+            kept.append(number)
             scores.append(
                 (torch.from_numpy(found.category_scores), torch.from_numpy(found.attribute_scores))
             )
-            bar.update()
+    if not scores:
+        raise VsamError(f"Expected photos in {photos} to be readable, but none is. Check --photos.")
     category_scores, attribute_scores = (torch.stack(part) for part in zip(*scores, strict=True))
-    return Scored(category_scores, attribute_scores, category, attributes)
+    return Scored(category_scores, attribute_scores, category[kept], attributes[kept])
 
 
 def _targets(rows: Sequence[LabelRow], labels: Labels) -> tuple[torch.Tensor, torch.Tensor]:
@@ -243,6 +256,7 @@ def calibrate_run(
     batch_size: int = 32,
     workers: int = 4,
     progress: bool = False,
+    unreadable: list[tuple[str, str]] | None = None,
 ) -> dict[str, float]:
     """Fit a run's calibration on labelled photos and put it into its `config.json`.
 
@@ -254,6 +268,7 @@ def calibrate_run(
         batch_size: See there.
         workers: See there.
         progress: See there.
+        unreadable: See there.
 
     Returns:
         What was fitted, and the figures before and after: `photos`, `temperature`, then
@@ -263,7 +278,13 @@ def calibrate_run(
         VsamError: As `score_photos`, or if the file can't be written.
     """
     scored = score_photos(
-        predictor, rows, photos, batch_size=batch_size, workers=workers, progress=progress
+        predictor,
+        rows,
+        photos,
+        batch_size=batch_size,
+        workers=workers,
+        progress=progress,
+        unreadable=unreadable,
     )
     logits, truth = scored.category_logits, (scored.category, scored.attributes)
     calibration = fit_calibration(
@@ -271,7 +292,10 @@ def calibrate_run(
     )
     save_calibration(run, calibration)
     own = torch.tensor(calibration.thresholds, dtype=torch.float32)
-    report: dict[str, float] = {"photos": len(rows), "temperature": calibration.temperature}
+    report: dict[str, float] = {
+        "photos": len(scored.category),
+        "temperature": calibration.temperature,
+    }
     temperatures = {"before": 1.0, "after": calibration.temperature}
     for name, figure in {
         "category_nll": log_likelihood_loss,

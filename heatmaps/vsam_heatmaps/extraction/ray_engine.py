@@ -10,16 +10,10 @@ under the same paths on all machines, and `vsam[ray]` must be installed on them.
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import secrets
-import signal
-import socket
-import sys
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -28,6 +22,7 @@ from typing import Any
 from ..engines import Engine, Lookup
 from ..errors import VsamError
 from ..pose_model import find_pose_model
+from ..ray_cluster import cluster
 from ..shards import Record, write_shard
 from ..shards.writer import ShardWriter, next_shard_number, shard_path
 from .job import Job, Settle, Settlements
@@ -122,7 +117,7 @@ def run_on_ray(job: Job, tasks: Sequence[Task], settle: Settle) -> Settlements:
     number = next_shard_number(job.out)
     blocks = -(-len(tasks) // job.shard_size)
     with (
-        _cluster(job.workers),
+        cluster(job.workers),
         # For the records that are kept under a new name: they are copied here.
         ShardWriter(job.out, job.info, job.shard_size, number + blocks) as writer,
     ):
@@ -167,63 +162,3 @@ def _blocks_done(
             if isinstance(error.cause, VsamError):
                 raise error.cause from error
             raise
-
-
-@contextmanager
-def _cluster(workers: int | None) -> Iterator[None]:
-    """Connect to a cluster, or start one on this machine, unless the caller has done so."""
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    # Nothing is sent anywhere, and what no user can change is not told.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    address = os.environ.get("RAY_ADDRESS")
-    here: dict[str, Any] = {"address": "local", "num_cpus": workers, "include_dashboard": False}
-    terminate = signal.getsignal(signal.SIGTERM)
-    try:
-        if address:
-            _check_that_somebody_listens(address)
-        with _stderr_closed():  # its C++ side says how much it will say
-            ray.init(
-                **({"address": address} if address else here),
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-    except (OSError, RuntimeError, ValueError) as error:
-        said = (str(error) or repr(error)).splitlines()[0].rstrip(".")
-        raise VsamError(
-            f"Could not connect to the Ray cluster {address or 'on this machine'}: {said}. "
-            "Check RAY_ADDRESS, or unset it to use this machine alone."
-        ) from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, terminate)  # Ray puts its own there
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _check_that_somebody_listens(address: str) -> None:
-    """Fail at once where Ray itself would try for five minutes."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdecimal() and "//" not in host:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=20).close()
-
-
-@contextmanager
-def _stderr_closed() -> Iterator[None]:
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

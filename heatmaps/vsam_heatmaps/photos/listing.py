@@ -29,7 +29,11 @@ _COMPRESSED = {
 
 
 def list_photos(
-    inputs: Iterable[Path], *, root: Path | None = None, image_column: str | None = None
+    inputs: Iterable[Path],
+    *,
+    root: Path | None = None,
+    image_column: str | None = None,
+    allow_empty: bool = False,
 ) -> Photos:
     """List the photos in folders, lists, tar files, Parquet files and the given files, by id.
 
@@ -44,6 +48,7 @@ def list_photos(
             that folder, a list's to the list's folder, and those inside a file have the name that
             they have there; a file's id is its name.
         image_column: The column of Parquet files that holds the photos, if that is not clear.
+        allow_empty: Take folders without photos, too.
 
     Raises:
         VsamError: If an input is missing, damaged, compressed or isn't below `root`, if there is no
@@ -56,7 +61,7 @@ def list_photos(
         if not given.exists():
             raise VsamError(f"Expected `{given}` to be a folder or a photo, but it is not there.")
         if given.is_dir():
-            if not listing.add_files(*find_in(given, root or given)):
+            if not listing.add_files(*find_in(given, root or given)) and not allow_empty:
                 raise _nothing_in_folder(given)
         elif suffix in _ARCHIVES:
             archives.append(given)

@@ -1,0 +1,190 @@
+"""`vsam-predict` on whole folders: killed and resumed, watching, formats by the file's ending."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import call, command, environment, the_error
+
+from vsam.folder_prediction.partial import partial_path
+from vsam.prediction_files import read_predictions
+
+unix = pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+
+
+@pytest.fixture
+def predict(tiny_run, monkeypatch, capsys):
+    """Give a function that runs the command: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        given = ["--model", tiny_run, "--device", "cpu", *arguments]
+        code = call("vsam-predict", given, monkeypatch)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def start(run: Path, *arguments: object) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [command("vsam-predict"), "--model", str(run), "--device", "cpu", *map(str, arguments)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(process: "subprocess.Popen[str]", condition) -> None:
+    end = time.monotonic() + 100
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def many_photos(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    first = folder / "0000.jpg"
+    Image.fromarray(rng.integers(0, 256, (900, 700, 3), dtype=np.uint8)).save(first)
+    for number in range(1, count):
+        (folder / f"{number:04d}.jpg").hardlink_to(first)
+    (folder / "0007b.jpg").write_bytes(b"no photo")
+    return folder
+
+
+@unix
+def test_killed_at_several_moments_it_ends_as_if_undisturbed(tiny_run, predict, tmp_path):
+    photos = many_photos(tmp_path / "photos", 160)
+    results = tmp_path / "results"
+    out, journal = results / "p.jsonl", partial_path(results / "p.jsonl") / "journal"
+    given = [photos, "--out", out, "--batch-size", 8, "--attention", results / "attention"]
+    given += ["--report", results / "r.html", "--report-photos", 20, "--resume"]
+    sizes = [0]
+    for _ in range(2):
+        process = start(tiny_run, *given)
+        wait_for(process, lambda: journal.exists() and journal.stat().st_size > sizes[-1] + 9000)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+        assert not out.exists()
+        sizes.append(journal.stat().st_size)
+    assert predict(*given)[0] == 3
+
+    other = tmp_path / "undisturbed"
+    given = [photos, "--out", other / "p.jsonl", "--batch-size", 8]
+    given += ["--attention", other / "attention"]
+    assert predict(*given, "--report", other / "r.html", "--report-photos", 20)[0] == 3
+    found, wanted = (
+        {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")
+         if path.is_file()}
+        for folder in (results, other)
+    )  # fmt: skip
+    assert len(wanted) == 162
+    assert found == wanted
+
+
+def test_unfinished_work_and_other_settings_are_told_in_one_line(
+    predict, tmp_path, monkeypatch, caplog
+):
+    from vsam.folder_prediction.journal import Journal
+
+    photos, out = many_photos(tmp_path / "photos", 9), tmp_path / "p.csv"
+    with monkeypatch.context() as patch:
+        whole = Journal.append
+
+        def append(self, lines, form):
+            if self.lines:
+                raise KeyboardInterrupt
+            return whole(self, lines, form)
+
+        patch.setattr(Journal, "append", append)
+        code, _, stderr = predict(photos, "--out", out, "--batch-size", 4)
+    assert code == 130
+    assert stderr.splitlines()[-1] == "Interrupted; what was finished is kept."
+    assert caplog.messages[-1] == "4 photos are tagged; --resume goes on with them."
+    code, _, stderr = predict(photos, "--out", out, "--batch-size", 4)
+    assert code == 1
+    assert "tagged 4 photos for this output already. Go on with --resume" in the_error(stderr)
+    code, _, stderr = predict(photos, "--out", out, "--resume")
+    assert code == 1
+    assert "batch size 4, now 32" in the_error(stderr)
+    assert predict(photos, "--out", out, "--batch-size", 4, "--resume")[0] == 3
+    assert len(list(read_predictions(out))) == 10
+
+
+def test_the_ending_tells_the_format(predict, tiny_data, tmp_path):
+    photos = tiny_data / "photos"
+    for name in ("p.jsonl", "p.CSV", "p.parquet", "p", "p.json"):
+        assert predict(photos, "--out", tmp_path / name)[0] == 0
+    assert predict(photos, "--out", tmp_path / "p.txt", "--format", "csv")[0] == 0
+    heads = {path.name: path.read_bytes()[:6] for path in tmp_path.glob("p*")}
+    assert heads["p.parquet"][:4] == b"PAR1"
+    assert heads["p.CSV"] == heads["p.txt"] == b"image,"
+    assert {heads[name] for name in ("p.jsonl", "p", "p.json")} == {b'{"imag'}
+    code, _, stderr = predict(photos, "--out", tmp_path / "p.xlsx")
+    assert code == 1
+    assert "to end in .jsonl, .csv or .parquet" in the_error(stderr)
+    for given in (["--format", "parquet"], ["--resume"], ["--engine", "ray"]):
+        code, stdout, stderr = predict(photos, "--out", "-", *given)
+        assert (code, stdout) == (1, "")
+        assert "Expected `--out` to be a file" in the_error(stderr)
+
+
+@pytest.mark.parametrize(
+    ("package", "given", "remedy"),
+    [
+        ("pyarrow", ["--format", "parquet"], "pip install 'vsam[arrow]'"),
+        ("ray", ["--engine", "ray"], "pip install 'vsam[ray]'"),
+        ("jinja2", ["--report", "r.html"], "pip install 'vsam[extract]'"),
+    ],
+)
+def test_a_missing_package_is_told_before_anything_is_done(
+    predict, tiny_data, tmp_path, monkeypatch, package, given, remedy
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    code, _, stderr = predict(tiny_data / "photos", "--out", tmp_path / "p", *given)
+    assert code == 1
+    assert the_error(stderr) == f"error: This needs {package}. Install it with: {remedy}."
+    assert list(tmp_path.iterdir()) == []
+
+
+@unix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_watch_ends_by_signals_with_all_that_is_tagged(tiny_run, tmp_path, number):
+    photos, out = many_photos(tmp_path / "photos", 3), tmp_path / "p.jsonl"
+    process = start(tiny_run, photos, "--out", out, "--watch", "--watch-seconds", 0.1)
+    wait_for(process, out.exists)
+    (photos / "new.jpg").hardlink_to(photos / "0000.jpg")
+    wait_for(process, lambda: b"new.jpg" in out.read_bytes())
+    os.killpg(process.pid, number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 3, stderr
+    assert stdout == ""
+    assert stderr.splitlines() == [
+        "unreadable: '0007b.jpg': it is not an image, or its header is damaged"
+    ]
+    found = [line["image"] for line in read_predictions(out)]
+    assert found == ["0000.jpg", "0001.jpg", "0002.jpg", "0007b.jpg", "new.jpg"]
+
+
+@unix
+def test_a_watch_tells_its_lines_at_once(tiny_run, tmp_path):
+    photos = many_photos(tmp_path / "photos", 1)
+    process = start(tiny_run, photos, "--out", "-", "--watch", "--watch-seconds", 0.1)
+    first = [json.loads(process.stdout.readline())["image"] for _ in range(2)]
+    assert first == ["0000.jpg", "0007b.jpg"]
+    (photos / "new.jpg").hardlink_to(photos / "0000.jpg")
+    assert json.loads(process.stdout.readline())["image"] == "new.jpg"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[0] == ""
+    assert process.returncode == 3

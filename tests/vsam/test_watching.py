@@ -1,0 +1,173 @@
+"""Watched folders: what comes is tagged, what is being written is waited for."""
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vsam.folder_prediction import FolderOptions, FolderReport, watch_folders
+from vsam.folder_prediction.partial import partial_path
+from vsam.prediction_files import read_predictions
+from vsam_heatmaps.errors import VsamError
+
+
+class Watch:
+    """A watch in a thread of its own."""
+
+    def __init__(
+        self, folder: Path, out: Path, run: Path, *, seconds: float = 0.1, **changed: object
+    ) -> None:
+        self.folder, self.out = folder, out
+        self._stop = threading.Event()
+        self._ended: list[FolderReport | VsamError] = []
+        values = {"model": run, "device": "cpu", "batch_size": 4, "format": out.suffix[1:]}
+        options = FolderOptions(**values | changed)
+
+        def work() -> None:
+            try:
+                self._ended.append(
+                    watch_folders([folder], out, options, self._stop, seconds=seconds)
+                )
+            except VsamError as error:
+                self._ended.append(error)
+
+        self._thread = threading.Thread(target=work)
+        self._thread.start()
+
+    def lines(self) -> dict[str, dict]:
+        return {line["image"]: line for line in read_predictions(self.out)}
+
+    def wait_for(self, condition) -> None:
+        end = time.monotonic() + 60
+        while not (self.out.exists() and condition(self.lines())):
+            assert self._thread.is_alive(), self._ended
+            assert time.monotonic() < end, self.out.exists() and self.lines()
+            time.sleep(0.05)
+
+    def end(self) -> FolderReport | VsamError:
+        self._stop.set()
+        return self.ended()
+
+    def ended(self) -> FolderReport | VsamError:
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+        return self._ended[0]
+
+
+def write(path: Path, seed: int) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    Image.fromarray(rng.integers(0, 256, (64, 48, 3), dtype=np.uint8)).save(path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_photos_are_tagged_as_they_come(tiny_run, tmp_path, suffix):
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    watch = Watch(folder, tmp_path / f"p.{suffix}", tiny_run, report=tmp_path / "r.html")
+    try:
+        data = write(folder / "b.png", 0)
+        watch.wait_for(lambda lines: set(lines) == {"b.png"})
+        write(folder / "sub" / "c.png", 1)
+        (folder / "a.png").write_bytes(b"no photo")
+        watch.wait_for(lambda lines: set(lines) == {"a.png", "b.png", "sub/c.png"})
+        assert list(watch.lines()) == ["a.png", "b.png", "sub/c.png"]
+        first = watch.lines()
+        assert "error" in first["a.png"]
+        # Mended, and changed: the line is replaced. Removed: it stays.
+        (folder / "a.png").write_bytes(data)
+        write(folder / "sub" / "c.png", 2)
+        (folder / "b.png").unlink()
+        watch.wait_for(
+            lambda lines: "error" not in lines["a.png"] and lines["sub/c.png"] != first["sub/c.png"]
+        )
+        last = watch.lines()
+        assert last["b.png"] == first["b.png"]
+        for key in ("category", "score"):
+            assert last["a.png"][key] == pytest.approx(first["b.png"][key], abs=1e-5)
+    finally:
+        done = watch.end()
+    assert isinstance(done, FolderReport), done
+    assert (done.photos, done.unreadable) == (3, 0)
+    assert "sub/c.png" in (tmp_path / "r.html").read_text()
+
+    # Later it goes on where it was.
+    write(folder / "d.png", 3)
+    assert partial_path(watch.out).is_dir()
+    again = Watch(folder, watch.out, tiny_run, resume=True)
+    again.wait_for(lambda lines: set(lines) == {"a.png", "b.png", "sub/c.png", "d.png"})
+    done = again.end()
+    assert (done.photos, done.kept) == (4, 3)
+    assert {id_: line for id_, line in again.lines().items() if id_ != "d.png"} == last
+
+
+def test_a_file_that_is_still_being_written_is_waited_for(tiny_run, tmp_path):
+    folder = tmp_path / "inbox"
+    data = write(tmp_path / "photo.png", 0)
+    folder.mkdir()
+    watch = Watch(folder, tmp_path / "p.jsonl", tiny_run, seconds=0.5)
+    try:
+        with (folder / "slow.png").open("wb") as file:
+            for start in range(0, len(data), len(data) // 40 + 1):
+                file.write(data[start : start + len(data) // 40 + 1])
+                file.flush()
+                time.sleep(0.05)
+                assert not watch.out.exists()
+        watch.wait_for(lambda lines: set(lines) == {"slow.png"})
+    finally:
+        watch.end()
+    assert "error" not in watch.lines()["slow.png"]
+    # It never was an error in between either.
+    assert b"error" not in (partial_path(watch.out) / "journal").read_bytes()
+
+
+def test_what_changes_while_it_is_read_is_looked_at_again(tiny_run, tmp_path, monkeypatch):
+    from vsam_heatmaps.photos import Photo
+
+    folder = tmp_path / "inbox"
+    write(folder / "a.png", 0)
+    new = write(tmp_path / "new.png", 1)
+    read, changed = Photo.read, []
+
+    def changing(self, **named):
+        data = read(self, **named)
+        if not changed:
+            changed.append(True)
+            self.path.write_bytes(new)
+        return data
+
+    monkeypatch.setattr(Photo, "read", changing)
+    watch = Watch(folder, tmp_path / "p.jsonl", tiny_run)
+    watch.wait_for(lambda lines: "a.png" in lines)
+    watch.end()
+    journal = (partial_path(watch.out) / "journal").read_bytes()
+    assert journal.count(b'"image": "a.png"') == 1
+    assert f'"stamp": [{len(new)},'.encode() in journal
+
+
+def test_a_folder_that_vanishes_ends_the_watch_and_keeps_what_is_tagged(tiny_run, tmp_path):
+    folder = tmp_path / "inbox"
+    write(folder / "a.png", 0)
+    watch = Watch(folder, tmp_path / "p.jsonl", tiny_run)
+    watch.wait_for(lambda lines: "a.png" in lines)
+    folder.rename(tmp_path / "elsewhere")
+    ended = watch.ended()
+    assert isinstance(ended, VsamError)
+    assert "is not there" in str(ended)
+    assert set(watch.lines()) == {"a.png"}
+    assert partial_path(watch.out).is_dir()
+
+
+def test_what_can_not_be_watched_is_refused(tiny_run, tmp_path):
+    write(tmp_path / "a.png", 0)
+    stop = threading.Event()
+    values = {"model": tiny_run, "device": "cpu"}
+    with pytest.raises(VsamError, match=r"a\.png` to be a folder with --watch"):
+        watch_folders([tmp_path / "a.png"], tmp_path / "p.jsonl", FolderOptions(**values), stop)
+    ray = FolderOptions(**values, engine="ray")
+    with pytest.raises(VsamError, match="local with --watch"):
+        watch_folders([tmp_path], tmp_path / "p.jsonl", ray, stop)
