@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vsam.attention_maps import stretch
+from vsam.attention_maps import attention_overlay, stretch
 from vsam.prediction_files import (
     csv_writer,
     jsonl_writer,
@@ -113,7 +113,7 @@ def test_attention_lies_under_the_photos_id(tmp_path):
     photo = np.full((90, 60, 3), 100, np.uint8)
     attention = np.full((2, 8, 8), 0.5, np.float32)
     attention[1, 6, 1] = 0.6
-    path = write_attention(tmp_path, "a b/ü.png", photo, attention)
+    path = write_attention(tmp_path, "a b/ü.png", attention_overlay(photo, attention))
     assert path == tmp_path / "a b" / "ü.png.attention.jpg"
     picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
     assert picture.shape == (90, 60, 3)

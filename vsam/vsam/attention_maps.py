@@ -61,6 +61,26 @@ def merge_maps(maps: NDArray[np.float32], how: str = "max") -> NDArray[np.float3
     return maps.max(axis=0) if how == "max" else maps.mean(axis=0)
 
 
+def as_one(attention: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Make one map to look at, stretched to 0..1: the maximum of all.
+
+    Several are stretched by themselves before: one that is spread over both legs is then as visible
+    as one that is on the head.
+
+    Args:
+        attention: (R, S, S).
+
+    Returns:
+        (S, S).
+
+    Raises:
+        VsamError: If there is no map.
+    """
+    if len(attention) > 1:
+        attention = np.stack([stretch(one) for one in attention])
+    return stretch(merge_maps(attention))
+
+
 def shrink(photo: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """Scale an (H, W, 3) photo down until its longer side has at most `side` pixels."""
     import cv2
@@ -75,10 +95,7 @@ def shrink(photo: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 def attention_overlay(
     photo: NDArray[np.uint8], attention: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
-    """Lay the attention over a photo, stretched to its own range.
-
-    Several maps are shown by their maximum, each divided by its own before: one that is spread over
-    the whole body is as visible as one that is on the head.
+    """Lay the attention over a photo, stretched to its own range; several maps as one.
 
     Args:
         photo: (H, W, 3) uint8 RGB.
@@ -90,9 +107,7 @@ def attention_overlay(
     Raises:
         VsamError: If there is no map.
     """
-    if len(attention) > 1:
-        attention = attention / attention.max(axis=(1, 2), keepdims=True).clip(1e-12)
-    return heat_overlay(photo, stretch(merge_maps(attention)))
+    return heat_overlay(photo, as_one(attention))
 
 
 def region_picture(

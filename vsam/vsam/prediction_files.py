@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vsam_heatmaps.atomic import replacing, write_bytes
 from vsam_heatmaps.errors import VsamError, explain_os_error
 
-from .attention_maps import attention_overlay, shrink
+from .attention_maps import shrink
 from .labels import Labels
 
 FORMATS = ("jsonl", "csv", "parquet")
@@ -162,7 +162,7 @@ def read_predictions(path: Path) -> Iterator[dict[str, Any]]:
         raise
     except OSError as error:
         raise explain_os_error(error, f"read {path}") from error
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
+    except (ValueError, KeyError, TypeError, csv.Error, RecursionError) as error:
         raise VsamError(f"Expected {path} to be a file of predictions, but it is not.") from error
 
 
@@ -187,9 +187,15 @@ def format_of(out: str) -> str:
 
 
 def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield dict(json.loads(line))
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield dict(json.loads(line))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise VsamError(
+                    f"Expected line {number} of {path} to be a prediction, but it isn't. Give a "
+                    "file that vsam-predict wrote."
+                ) from error
 
 
 def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
@@ -227,24 +233,20 @@ def shrink_for_overlay(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return shrink(photo, _OVERLAY_SIDE)
 
 
-def write_attention(
-    folder: Path, image: str, photo: NDArray[np.uint8], attention: NDArray[np.float32]
-) -> Path:
-    """Write the attention over a photo as `folder/<image>.attention.jpg`.
+def write_attention(folder: Path, image: str, picture: NDArray[np.uint8]) -> Path:
+    """Write a picture of the attention as `folder/<image>.attention.jpg`.
 
     Args:
         folder: For the pictures; sub-folders follow the id.
         image: The photo's id.
-        photo: (H, W, 3) uint8 RGB.
-        attention: (R, S, S) float32; it is stretched to its own range.
+        picture: (H, W, 3) uint8 RGB, as `Prediction.picture` draws it.
 
     Raises:
-        VsamError: If there is no map, or the picture can't be written.
+        VsamError: If the picture can't be written.
     """
     import cv2
 
-    overlay = attention_overlay(photo, attention)
-    done, data = cv2.imencode(".jpg", overlay[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+    done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
     assert done
     path = folder / f"{image}{ATTENTION_SUFFIX}"
     write_bytes(path, data.tobytes())

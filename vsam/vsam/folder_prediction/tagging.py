@@ -100,7 +100,8 @@ class Tagger:
             above = prediction.describe(threshold=options.threshold)
         said = tuple(attribute["label"] for attribute in above["attributes"])
         if options.attention is not None and not task.again:
-            write_attention(options.attention, tagged.photo.id, tagged.extra, prediction.attention)
+            drawn = prediction.picture(tagged.extra, threshold=options.threshold)
+            write_attention(options.attention, tagged.photo.id, drawn)
         picture = None
         if task.picture:
             picture = pictures.make_picture(tagged.extra, prediction.attention)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +10,9 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vsam_heatmaps.errors import UnreadablePhotoError, VsamError, explain_os_error
+from vsam_heatmaps.errors import UnreadablePhotoError, VsamError
 
+from .. import prediction_files
 from .markup import nothing_yet, render
 from .pictures import thumbnail
 from .tagging import Tagger
@@ -46,24 +46,20 @@ class Entry:
 
 
 def read_predictions(path: Path) -> list[Entry]:
-    """Read what `vsam-predict` wrote as JSON lines.
+    """Read what `vsam-predict` wrote, in any of its formats.
 
     Raises:
         VsamError: If it can't be read, or a line is no prediction.
     """
     entries: list[Entry] = []
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    entries.append(entry_of(json.loads(line)))
-                except (ValueError, TypeError, KeyError, RecursionError) as error:
-                    raise VsamError(
-                        f"Expected line {number} of {path} to be a prediction, but it isn't. Give "
-                        "a file that vsam-predict wrote with --format jsonl."
-                    ) from error
-    except OSError as error:
-        raise explain_os_error(error, f"read {path}") from error
+    for number, line in enumerate(prediction_files.read_predictions(path), 1):
+        try:
+            entries.append(entry_of(line))
+        except (ValueError, TypeError, KeyError) as error:
+            raise VsamError(
+                f"Expected line {number} of {path} to be a prediction, but it isn't. Give a file "
+                "that vsam-predict wrote."
+            ) from error
     return entries
 
 

@@ -66,7 +66,7 @@ def figures(
 
 def _spoke(answer: Answer, attribute: str) -> str:
     """Name the region that spoke for an attribute, if the model has several."""
-    prediction: Any = answer.prediction
+    prediction = answer.prediction
     return prediction.spoke(attribute) if prediction.regions else ""
 
 

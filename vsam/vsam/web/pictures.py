@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vsam_heatmaps.landmarks import PARTS, REGIONS
 from vsam_heatmaps.overlays import draw_skeleton, heat_layer
 
-from ..attention_maps import merge_maps, shrink, stretch
+from ..attention_maps import as_one, shrink, stretch
 from .poses import WHOLE, pose_maps
 
 _SHOWN_SIDE = 800  # pixels of a photo in the page: twice what most screens give it
@@ -46,7 +46,7 @@ def attention_figure(photo: NDArray[np.uint8], attention: NDArray[np.float32]) -
     """
     maps: dict[str, NDArray[np.float32]] = {}
     if len(attention):
-        maps[ALL] = stretch(merge_maps(attention))
+        maps[ALL] = as_one(attention)
     if len(attention) > 1:
         maps |= {str(number): stretch(one) for number, one in enumerate(attention)}
     return _figure(shrink(photo, _SHOWN_SIDE), maps)
