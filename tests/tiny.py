@@ -1,7 +1,9 @@
 """A data set and a model so small that training takes a second: helpers of several tests."""
 
 import csv
+import logging
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +20,8 @@ from vsam_heatmaps.shards import Record, ShardInfo, Status, no_keypoints, write_
 COLOURS = {"tee": (200, 60, 60), "jeans": (50, 70, 190), "dress": (60, 170, 80)}
 SIZES = {"width": 0.05, "image_size": 32}
 SIDE = 16
+
+ENDING = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None))
 
 
 def keypoints(x: float, y: float) -> np.ndarray:
@@ -153,14 +157,26 @@ def environment() -> dict[str, str]:
 def call(
     name: str, arguments: Sequence[object], monkeypatch: pytest.MonkeyPatch
 ) -> int | str | None:
-    """Run one of the commands in this process, as its script does: its exit code."""
+    """Run one of the commands in this process, as its script does: its exit code.
+
+    It logs to `sys.stderr`, as it would there; what it sets for the process is taken back.
+    """
     import importlib
 
     module = importlib.import_module(f"vsam_cli.{name.removeprefix('vsam').strip('-') or 'main'}")
-    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # the command sets its own
-    with pytest.raises(SystemExit) as ended:
-        module.run()
+    handlers = {number: signal.getsignal(number) for number in ENDING if number is not None}
+    logger = logging.getLogger()
+    level = logger.level
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", [name, *map(str, arguments)])
+        patch.setattr(sys, "unraisablehook", sys.unraisablehook)
+        patch.setattr(logger, "handlers", [])
+        try:
+            module.run()
+        finally:
+            logger.setLevel(level)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
     return ended.value.code
 
 

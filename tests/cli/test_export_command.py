@@ -75,7 +75,7 @@ def test_predictions_are_those_of_the_run(export, run, tiny_data, tmp_path, opti
         assert labelled(one) == pytest.approx(labelled(other), abs=tolerance)
 
 
-def test_int8_with_photos_of_several_sources(export, tiny_data, tmp_path, monkeypatch, caplog):
+def test_int8_with_photos_of_several_sources(export, tiny_data, tmp_path, monkeypatch):
     """A tar and a list; a broken photo is told, and the exit code says so."""
     tar, listed, out = tmp_path / "a.tar", tmp_path / "b.txt", tmp_path / "out"
     with tarfile.open(tar, "w") as archive:
@@ -90,7 +90,7 @@ def test_int8_with_photos_of_several_sources(export, tiny_data, tmp_path, monkey
     )
     assert code == 3, stderr
     assert stdout.endswith(" MB, calibrated with 11 photos.\n")
-    assert "unreadable: 'broken.jpg'" in caplog.text
+    assert "unreadable: 'broken.jpg'" in stderr
     section = json.loads((out / "config.json").read_text())["export"]
     assert (section["precision"], section["calibration_photos"]) == ("int8", 11)
     assert len(predictions(out, tiny_data / "photos", tmp_path / "p", monkeypatch)) == 24

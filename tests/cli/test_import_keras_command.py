@@ -11,12 +11,12 @@ import pytest
 from tiny import the_error
 
 
-def test_what_is_wrong_is_told_in_one_line_and_nothing_is_written(run_command, tmp_path):
+def test_what_is_wrong_is_told_in_one_line_and_nothing_is_written(call_command, tmp_path):
     path, out = tmp_path / "w.h5", tmp_path / "run"
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [b"conv_7x7x1"]
         file.create_group("conv_7x7x1").attrs["weight_names"] = []
-    done = run_command("vsam", "import-keras", path, "--out", out)
+    done = call_command("vsam", "import-keras", path, "--out", out)
     assert done.returncode == 1
     assert done.stdout == ""
     assert "it lacks block1_conv1, " in the_error(done.stderr)
@@ -24,8 +24,8 @@ def test_what_is_wrong_is_told_in_one_line_and_nothing_is_written(run_command, t
 
 
 @pytest.mark.parametrize("arguments", [[], ["w.h5"], ["--out", "run"], ["w.h5", "--categories"]])
-def test_wrong_usage_exits_with_2(run_command, tmp_path, arguments):
-    done = run_command("vsam", "import-keras", *arguments, cwd=tmp_path)
+def test_wrong_usage_exits_with_2(call_command, tmp_path, arguments):
+    done = call_command("vsam", "import-keras", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
