@@ -1,11 +1,12 @@
 """A data set and a model so small that training takes a second: helpers of several tests."""
 
+import contextlib
 import csv
 import logging
 import os
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,20 +165,26 @@ def call(
     import importlib
 
     module = importlib.import_module(f"vsam_cli.{name.removeprefix('vsam').strip('-') or 'main'}")
-    handlers = {number: signal.getsignal(number) for number in ENDING if number is not None}
-    logger = logging.getLogger()
-    level = logger.level
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+    with _process_left_alone(), monkeypatch.context() as patch:
         patch.setattr(sys, "argv", [name, *map(str, arguments)])
         patch.setattr(sys, "unraisablehook", sys.unraisablehook)
-        patch.setattr(logger, "handlers", [])
-        try:
+        patch.setattr(logging.getLogger(), "handlers", [])
+        with pytest.raises(SystemExit) as ended:
             module.run()
-        finally:
-            logger.setLevel(level)
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
     return ended.value.code
+
+
+@contextlib.contextmanager
+def _process_left_alone() -> Iterator[None]:
+    """Take back which signals a command handles, and how much it logs."""
+    handlers = {number: signal.getsignal(number) for number in ENDING if number is not None}
+    level = logging.getLogger().level
+    try:
+        yield
+    finally:
+        logging.getLogger().setLevel(level)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def the_error(stderr: str) -> str:
