@@ -210,7 +210,7 @@ def test_a_run_without_validation_is_not_calibrated(tiny_data, tmp_path):
     assert load_checkpoint(tmp_path / "run").calibration is None
 
 
-def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path, call_command):
     # Fifty steps an epoch: it lasts long enough to be killed in the middle.
     data = write_tiny_data(tmp_path / "data", count=80)
     # λ and τ change from step to step: they, too, must go on where they were.
@@ -219,17 +219,14 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     same = {"epochs": 3, "batch_size": 1, "batch_norm": False, "lr": 1e-3}
     same |= {"learn_temperature": True, "lambda_warmup": 1.5, "lambda_decay": "cosine"}
 
-    def start(out: Path, *more: object) -> subprocess.Popen:
-        return subprocess.Popen(
-            [command("vsam-train"), *train_arguments(data, out, *arguments, *more)],
-            env=environment(),
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    process = start(cut)
+    process = subprocess.Popen(
+        [command("vsam-train"), *train_arguments(data, cut, *arguments)],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     while not (cut / "last.safetensors").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.005)
@@ -241,9 +238,8 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     for path in cut.glob(".*.tmp"):
         path.unlink()  # what was being written when it was killed
 
-    process = start(cut, "--resume")
-    _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stderr
+    ended = call_command("vsam-train", *train_arguments(data, cut, *arguments, "--resume"))
+    assert ended.returncode == 0, ended.stderr
     train(train_config(data, whole, **same))
     assert same_weights(cut, whole)
     assert "loss.log_temperature" in load_file(whole / "last.safetensors")
