@@ -56,13 +56,13 @@ class TestExtract:
         done = call_command(*command)
         assert done.returncode == 0
         assert done.stdout == (
-            "1 photos: 1 ok, 0 no_pose, 0 unreadable; 1 were there already.\n"
-            f"1 records in {out} belong to photos that were not given (--prune removes them).\n"
+            "1 photo: 1 ok, 0 no_pose, 0 unreadable; 1 was there already.\n"
+            f"1 record in {out} belongs to a photo that was not given (--prune removes it).\n"
         )
         done = call_command(*command, "--prune")
         assert done.returncode == 0
         assert done.stdout.splitlines()[1] == (
-            f"1 records of photos that were not given were removed from {out}."
+            f"1 record of a photo that was not given was removed from {out}."
         )
         assert Shards(out)["00000.jpg"].heatmaps.shape == (33, 20, 20)
 
@@ -80,7 +80,7 @@ class TestExtract:
         (photos / "00000b.jpg").unlink()
         done = call_command(*command)
         assert done.returncode == 0
-        assert "; 1 were there already." in done.stdout
+        assert "; 1 was there already." in done.stdout
 
     def test_refusals_are_one_line(self, call_command, photos, shards, tmp_path):
         out = tmp_path / "out"

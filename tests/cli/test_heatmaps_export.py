@@ -72,8 +72,8 @@ def test_what_is_left_out_is_told_and_gives_exit_code_3(call_command, photos, sh
     assert done.returncode == 3
     assert done.stdout.startswith("22 samples (")
     assert done.stdout.endswith(
-        f" are in 1 tar files in {tmp_path}/out; 2 records were left out.\n"
-        f"1 photos have no record in {shards}.\n"
+        f" are in 1 tar file in {tmp_path}/out; 2 records were left out.\n"
+        f"1 photo has no record in {shards}.\n"
     )
     told = [line for line in done.stderr.splitlines() if line.startswith("left out: ")]
     assert told[0] == "left out: '00000.jpg': it is not among the photos"

@@ -38,13 +38,13 @@ class TestVerify:
         assert done.returncode == 0
         rendered = json.loads(call_command(NAME, "inspect", shards, "--json").stdout)["ok"]
         rest = f"Maps rendered again: {rendered}; records that later ones supersede: 0.\n"
-        assert done.stdout == f"1 shards, 24 records: whole. {rest}"
-        assert done.stderr.startswith("shards: 1 of 1 shards, ")
+        assert done.stdout == f"1 shard, 24 records: whole. {rest}"
+        assert done.stderr.startswith("shards: 1 of 1 shard, ")
         for photos, root in ((mannequins / "photos", None), (mannequins / "photos",) * 2):
             more = ("--photos", photos, *(("--root", root) if root else ()))
             done = call_command(NAME, "verify", shards, *more)
             assert done.returncode == 0
-            assert done.stdout == f"1 shards, 24 records, 24 photos: whole. {rest}"
+            assert done.stdout == f"1 shard, 24 records, 24 photos: whole. {rest}"
 
     def test_findings_are_lines_and_exit_code_4(self, call_command, mannequins, shards, tmp_path):
         copied = shutil.copytree(shards, tmp_path / "shards")
@@ -64,7 +64,7 @@ class TestVerify:
             if number != 3
         ]
         assert stale.startswith(".shard-000002.h5.99.tmp is no finding: ")
-        assert summary.startswith("2 shards, 24 records, 1 photos: 25 findings. ")
+        assert summary.startswith("2 shards, 24 records, 1 photo: 25 findings. ")
 
         done = call_command(NAME, "verify", copied, "--photos", first, "--json")
         assert done.returncode == 4
@@ -114,8 +114,8 @@ class TestMerge:
         assert done.returncode == 0
         assert done.stdout == (
             f"11 records are in {out}, in 3 shards.\n"
-            "1 that later ones supersede were left out.\n"
-            "1 photos had the same record in several folders.\n"
+            "1 that a later one supersedes was left out.\n"
+            "1 photo had the same record in several folders.\n"
         )
         assert done.stderr.startswith("merging: 11 of 11 records, ")
         merged = Shards(out)
