@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tarfile
 import time
 from pathlib import Path
@@ -148,19 +147,3 @@ def test_a_terminated_export_leaves_nothing(run, nothing_is_sent, tmp_path):
     assert process.returncode == 143, stderr
     assert "Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_help_loads_nothing_heavy():
-    script = (
-        "import sys; sys.argv = ['vsam', 'export', '--help']\n"
-        "from vsam_cli.main import run\n"
-        "try: run()\n"
-        "except SystemExit as ended: assert not ended.code\n"
-        "heavy = ('torch', 'openvino', 'onnx', 'nncf', 'numpy')\n"
-        "print([n for n in heavy if n in sys.modules], file=sys.stderr)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert "--calibrate-count" in done.stdout
-    assert done.stderr.splitlines()[-1] == "[]"

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -200,72 +198,6 @@ class TestView:
         said = refusal(out=tmp_path / "out.tga")
         assert said.endswith("out.tga` to end in .png, .jpg or .webp.")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["00000.jpg"]
-
-
-class TestCheapness:
-    def test_help_and_version(self, run_command):
-        done = run_command(NAME, "--help")
-        assert (done.returncode, done.stderr) == (0, "")
-        for command in ("extract", "inspect", "view"):
-            assert command in done.stdout
-            told = run_command(NAME, command, "--help")
-            assert told.returncode == 0
-            assert "Usage: vsam-heatmaps " + command in told.stdout
-        assert run_command(NAME, "--version").stdout.startswith("vsam 0.")
-
-    @pytest.mark.parametrize(
-        ("code", "absent"),
-        [
-            ("import vsam_heatmaps", "torch mediapipe cv2 h5py numpy"),
-            ("import vsam_cli.heatmaps", "torch mediapipe cv2 h5py numpy"),
-            ("from vsam_heatmaps import Shards, extract", "torch mediapipe cv2"),
-            ("import vsam_heatmaps.extraction", "torch mediapipe cv2"),
-            ("import vsam_heatmaps.mediapipe_backend", "torch mediapipe"),
-        ],
-    )
-    def test_imports_stay_cheap(self, code, absent):
-        code += "\nimport sys; print(*(name for name in sys.modules if '.' not in name))"
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
-        loaded = done.stdout.split()
-        assert "vsam_heatmaps" in loaded
-        assert not set(absent.split()) & set(loaded)
-
-    def test_extraction_and_estimation_never_load_torch(self, mannequins):
-        photo = mannequins / "photos" / "00000.jpg"
-        code = (
-            "import sys\nfrom pathlib import Path\n"
-            "from vsam_heatmaps import MediaPipePoseEstimator, read_photo\n"
-            f"photo = read_photo(Path({str(photo)!r}))\n"
-            "print(len(MediaPipePoseEstimator().estimate(photo)), 'torch' in sys.modules)"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
-        assert done.stdout == "1 False\n"
-
-
-def test_a_stage_that_is_not_installed_is_told_in_one_line(tmp_path):
-    # A finder that knows no torch stands for an environment without it.
-    script = """
-import sys
-class Without:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "torch":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Without())
-from vsam_cli.train import run
-sys.argv = ["vsam-train", "--data", "a", "--photos", "b", "--out", "c", "--lambda", "0"]
-run()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    expected = "error: This needs torch. Install it with: pip install 'vsam[train]'.\n"
-    assert done.stderr == expected
-    assert list(tmp_path.iterdir()) == []
 
 
 class TestList:

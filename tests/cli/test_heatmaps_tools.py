@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import h5py
 import pytest
@@ -22,14 +20,6 @@ def one_line(done) -> str:
     assert "Traceback" not in done.stderr
     assert line.startswith("error: ")
     return line.removeprefix("error: ")
-
-
-@pytest.mark.parametrize("command", ["verify", "merge", "report"])
-def test_help(call_command, command):
-    done = call_command(NAME, command, "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"Usage: vsam-heatmaps {command}" in done.stdout
-    assert f"  {command}  " in call_command(NAME, "--help").stdout
 
 
 class TestVerify:
@@ -182,21 +172,3 @@ class TestReport:
         for wrong in ((), ("--out", out, "--samples", -1)):
             assert call_command(NAME, "report", shards, *wrong).returncode == 2
         assert not out.exists()
-
-
-def test_a_report_without_its_package_is_told_in_one_line(shards, tmp_path):
-    # A finder that knows no jinja2 stands for an environment without it.
-    script = """
-import sys
-class Without:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "jinja2":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Without())
-from vsam_cli.heatmaps import run
-run()
-"""
-    command = [sys.executable, "-c", script, "report", str(shards), "--out", "report.html"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert one_line(done) == "This needs jinja2. Install it with: pip install 'vsam[extract]'."
-    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""`vsam-train`: one line for whatever is wrong, nothing left behind, Ctrl-C, a quick --help."""
+"""`vsam-train`: one line for whatever is wrong, nothing left behind, Ctrl-C."""
 
 import csv
 import json
@@ -304,54 +304,6 @@ def test_ctrl_c_leaves_a_whole_run(tiny_data, tmp_path, workers):
     assert told == list(range(1, len(told) + 1))
     assert len(told) - int(metadata["epoch"]) in (0, 1)
     assert not list(out.glob(".*"))
-
-
-LOADED = """
-import sys
-sys.argv = {argv}
-try:
-    {code}
-except SystemExit as ended:
-    assert not ended.code, ended.code
-heavy = {heavy}
-print([name for name in heavy if name in sys.modules], file=sys.stderr)
-"""
-
-
-def loaded(code: str, *argv: str) -> tuple[str, str]:
-    """Run code in a fresh interpreter; give its stdout and which heavy packages it loaded."""
-    heavy = ["torch", "torchvision", "mediapipe", "cv2", "accelerate", "h5py", "tensorboard"]
-    script = LOADED.format(argv=list(argv), code=code, heavy=heavy)
-    ended = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
-    )
-    return ended.stdout, ended.stderr.splitlines()[-1]
-
-
-@pytest.mark.parametrize("name", ["train", "predict"])
-@pytest.mark.parametrize("option", ["--help", "-h", "--version"])
-def test_help_loads_nothing_heavy(name, option):
-    code = f"from vsam_cli.{name} import run; run()"
-    stdout, heavy = loaded(code, f"vsam-{name}", option)
-    assert stdout.strip()
-    assert heavy == "[]"
-    if option != "--version":
-        assert "130 interrupted" in " ".join(stdout.split())
-
-
-def test_packages_load_only_what_they_need():
-    assert loaded("import vsam, vsam_datasets, vsam_heatmaps, vsam_cli")[1] == "[]"
-    heavy = loaded("import vsam.training, vsam.predictor, vsam.prediction_files")[1]
-    assert "'torch'" in heavy
-    assert "mediapipe" not in heavy
-
-
-@pytest.mark.parametrize("name", ["vsam-train", "vsam-predict"])
-def test_without_arguments_the_help_is_shown(name, run_command):
-    done = run_command(name)
-    assert done.returncode == 2
-    assert "Usage:" in done.stdout + done.stderr
-    assert "--out" in done.stdout + done.stderr
 
 
 def test_the_first_missing_option_is_named(monkeypatch, capsys):

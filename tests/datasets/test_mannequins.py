@@ -290,11 +290,3 @@ class TestCanvas:
         # Mitred at the corner: both sides stay parallel to the line.
         assert strip[1] == pytest.approx((3.5, 0.5))
         assert strip[4] == pytest.approx((4.5, -0.5))
-
-
-def test_the_package_imports_no_opencv() -> None:
-    program = "import sys, vsam_datasets.mannequins; print('cv2' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "False"
