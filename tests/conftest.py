@@ -1,14 +1,18 @@
-"""Fixtures that several folders of tests share: drawn photos, their shards, and the commands."""
+"""Fixtures that several folders of tests share: drawn photos, their shards, runs, the commands."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-# Read when torch starts its threads: waiting ones must sleep, not take a core from the rest.
+# Read when numpy and torch start their threads, here and in the commands. The tests' sizes are too
+# small for several; those that wait must sleep, not take a core from the rest.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 MANNEQUINS = 24
@@ -38,6 +42,53 @@ def shards(mannequins: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of `write_tiny_data`. Only read it."""
+    from tiny import write_tiny_data
+
+    return write_tiny_data(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(
+    tiny_data: Path, tmp_path_factory: pytest.TempPathFactory, call_command: RunCommand
+) -> Path:
+    """Give a run folder that `vsam-train` left after two epochs on `tiny_data`. Only read it."""
+    from tiny import train_arguments
+
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    done = call_command("vsam-train", *train_arguments(tiny_data, out, "--lr", 3e-3))
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="session")
+def call_command() -> RunCommand:
+    """Give a function that runs one of the commands in this process, in a fraction of the time.
+
+    It is called as `run_command` is, but for `env` and `timeout`, and gives the same. For all that
+    is not about processes: their ends, their signals, their pipes, what they load.
+    """
+    from tiny import call
+
+    def run(
+        name: str, *args: object, cwd: Path | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+        ):
+            if cwd is not None:
+                patch.chdir(cwd)
+            code = call(name, args, patch)
+        return subprocess.CompletedProcess(args, code, stdout.getvalue(), stderr.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def run_command() -> RunCommand:
     """Give a function that runs one of the installed commands and waits for its end.
 
@@ -64,6 +115,17 @@ def run_command() -> RunCommand:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def nothing_is_sent() -> Iterator[None]:
+    """Keep OpenVINO's converter from telling its makers of each use, in a process of a second.
+
+    It does so but in CI.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CI", "true")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -166,17 +166,6 @@ def serving() -> Iterator[LocalHub]:
         thread.join()
 
 
-def hub_environment(hub: LocalHub, cache: Path) -> dict[str, str]:
-    """Give the variables with which a command talks to a hub."""
-    return {
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_HOME": str(cache),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "NO_PROXY": "127.0.0.1",
-    }
-
-
 def talk_to(hub: LocalHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the client in this process, which read its variables long ago, talk to a hub."""
     from huggingface_hub import constants

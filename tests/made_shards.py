@@ -39,6 +39,16 @@ def make_record(id_: str, seed: int = 0, status: Status = Status.OK, **changes) 
     return replace(record, **changes)
 
 
+def records() -> list[Record]:
+    """Make one record of each kind, and one more under a name that is hard to write."""
+    return [
+        make_record("a.jpg", 1, people=3),
+        make_record("été/日本 👗\n2.jpg", 2),
+        make_record("b.jpg", 3, Status.NO_POSE),
+        make_record("c.jpg", 4, Status.UNREADABLE, sha256=bytes(32)),
+    ]
+
+
 def write(folder: Path, number: int, records: list[Record], info: ShardInfo = INFO) -> Path:
     """Write a shard of a number; give its path."""
     path = folder / f"shard-{number:06d}.h5"

@@ -1,9 +1,12 @@
 """A data set and a model so small that training takes a second: helpers of several tests."""
 
+import contextlib
 import csv
+import logging
 import os
+import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ from vsam_heatmaps.shards import Record, ShardInfo, Status, no_keypoints, write_
 COLOURS = {"tee": (200, 60, 60), "jeans": (50, 70, 190), "dress": (60, 170, 80)}
 SIZES = {"width": 0.05, "image_size": 32}
 SIDE = 16
+
+ENDING = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None))
 
 
 def keypoints(x: float, y: float) -> np.ndarray:
@@ -153,15 +158,33 @@ def environment() -> dict[str, str]:
 def call(
     name: str, arguments: Sequence[object], monkeypatch: pytest.MonkeyPatch
 ) -> int | str | None:
-    """Run one of the commands in this process, as its script does: its exit code."""
+    """Run one of the commands in this process, as its script does: its exit code.
+
+    It logs to `sys.stderr`, as it would there; what it sets for the process is taken back.
+    """
     import importlib
 
     module = importlib.import_module(f"vsam_cli.{name.removeprefix('vsam').strip('-') or 'main'}")
-    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # the command sets its own
-    with pytest.raises(SystemExit) as ended:
-        module.run()
+    with _process_left_alone(), monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *map(str, arguments)])
+        patch.setattr(sys, "unraisablehook", sys.unraisablehook)
+        patch.setattr(logging.getLogger(), "handlers", [])
+        with pytest.raises(SystemExit) as ended:
+            module.run()
     return ended.value.code
+
+
+@contextlib.contextmanager
+def _process_left_alone() -> Iterator[None]:
+    """Take back which signals a command handles, and how much it logs."""
+    handlers = {number: signal.getsignal(number) for number in ENDING if number is not None}
+    level = logging.getLogger().level
+    try:
+        yield
+    finally:
+        logging.getLogger().setLevel(level)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def the_error(stderr: str) -> str:

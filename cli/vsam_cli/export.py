@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vsam_heatmaps.counting import counted
 from vsam_heatmaps.errors import VsamError
 
 from .common import EXIT_SOME_UNREADABLE, tell_unreadable
@@ -77,7 +78,9 @@ def export(
         calibrate=listed,
         calibrate_count=calibrate_count,
     )
-    calibrated = f", calibrated with {report.calibration_photos} photos" if listed else ""
+    calibrated = (
+        f", calibrated with {counted(report.calibration_photos, 'photo')}" if listed else ""
+    )
     names = " and ".join(file.name for file in report.files)
     typer.echo(f"{out} holds {names}: {report.bytes / 1e6:.1f} MB{calibrated}.")
     tell_unreadable(report.unreadable)

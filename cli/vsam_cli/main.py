@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vsam_heatmaps.counting import counted
+
 from .card import card
 from .common import EXIT_CODES, Version, make_app, run_app
 from .evaluate import calibrate, evaluate
@@ -66,7 +68,8 @@ def mannequins(
 
     write_mannequins(out, count=count, seed=seed, masks=masks, workers=workers)
     also = ", masks/" if masks else ""
-    typer.echo(f"{count} mannequins are in {out}: photos/, labels.csv, joints.csv{also}.")
+    drawn = counted(count, "mannequin is", "mannequins are")
+    typer.echo(f"{drawn} in {out}: photos/, labels.csv, joints.csv{also}.")
 
 
 @app.command()

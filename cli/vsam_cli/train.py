@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from vsam_heatmaps.counting import counted
+
 from .common import EXIT_CODES, Version, make_app, run_app
 
 app = make_app(f"Train VSAM on labelled photos and their heatmaps. {EXIT_CODES}")
@@ -283,7 +285,7 @@ def train(
             typer.echo(
                 f"{name}: category accuracy {metrics.category_accuracy:.3f}, "
                 f"top 3 {metrics.category_top3:.3f}, attribute mAP {metrics.attribute_map:.3f} "
-                f"(chance {metrics.chance_map:.3f}), {metrics.photos} photos"
+                f"(chance {metrics.chance_map:.3f}), {counted(metrics.photos, 'photo')}"
             )
 
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .counting import counted
+
 _log = logging.getLogger("vsam")
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -52,7 +54,7 @@ class Progress:
         left = (self._total - self._done) / rate if rate else 0.0
         said = "".join(f", {name} {value:.4g}" for name, value in figures.items())
         return (
-            f"{self._what}: {self._done} of {self._total} {self._unit}s, "
+            f"{self._what}: {self._done} of {counted(self._total, self._unit)}, "
             f"{rate:.1f} {self._unit}s/s, {left:.0f} s left{said}"
         )
 

@@ -58,10 +58,10 @@ def coco(photos, joints, tmp_path):
     return path
 
 
-def test_shards_without_a_network(run_command, photos, coco, joints, tmp_path, shards):
+def test_shards_without_a_network(call_command, photos, coco, joints, tmp_path, shards):
     out = tmp_path / "out"
     command = (NAME, "extract", photos, "--out", out, "--keypoints", coco, "--side", 28)
-    done = run_command(*command)
+    done = call_command(*command)
     assert done.returncode == 3, done.stderr
     assert done.stdout.startswith("5 photos: 3 ok, 1 no_pose, 1 unreadable")
     found = Shards(out)
@@ -85,13 +85,13 @@ def test_shards_without_a_network(run_command, photos, coco, joints, tmp_path, s
         # The same file as that of a real extraction, map for map where both know the joints.
         real = Shards(shards)[record.id]
         assert (record.size, record.sha256) == (real.size, real.sha256)
-    again = run_command(*command)
+    again = call_command(*command)
     assert "; 5 were there already." in again.stdout
     # Other keypoints are other options.
     changed = json.loads(coco.read_text())
     changed["annotations"][0]["keypoints"][0] += 1
     coco.write_text(json.dumps(changed))
-    refused = run_command(*command)
+    refused = call_command(*command)
     assert refused.returncode == 1
     assert "were made with other options: pose_model_sha256" in refused.stderr
 
@@ -108,21 +108,21 @@ def test_it_needs_neither_mediapipe_nor_openvino(photos, coco, tmp_path, run_com
     assert "3 ok" in done.stdout
 
 
-def test_garments(run_command, photos, tmp_path):
+def test_garments(call_command, photos, tmp_path):
     path = tmp_path / "list_landmarks.txt"
     columns = "landmark_visibility_{0} landmark_location_x_{0} landmark_location_y_{0}"
     header = ["image_name", "clothes_type", *(columns.format(n) for n in range(1, 9))]
     row = "00001.jpg 2 0 100 200 0 200 200 1 90 400 2 0 0"
     path.write_text("\n".join(["1", " ".join(header), row, ""]))
     out = tmp_path / "out"
-    done = run_command(NAME, "extract", photos, "--out", out, "--keypoints", path)
+    done = call_command(NAME, "extract", photos, "--out", out, "--keypoints", path)
     assert done.returncode == 3, done.stderr
     record = Shards(out)["00001.jpg"]
     assert record.keypoints.shape == (8, 4)
     assert record.channels == ("collar", "sleeves", "waistline", "hem")
     assert [int(peak) > 0 for peak in record.heatmaps.max(axis=(1, 2))] == [0, 0, 1, 1]
     assert Shards(out)["00002.jpg"].keypoints.shape == (8, 4)
-    view = run_command(
+    view = call_command(
         *(NAME, "view", out, "00001.jpg", "--photos", photos, "--out", tmp_path / "v.png")
     )
     assert view.returncode == 0, view.stderr
@@ -136,8 +136,8 @@ def test_garments(run_command, photos, tmp_path):
         (("--root", ".."), "None of the 5 photos is in"),
     ],
 )
-def test_refusals(run_command, photos, coco, tmp_path, more, message):
-    done = run_command(
+def test_refusals(call_command, photos, coco, tmp_path, more, message):
+    done = call_command(
         *(NAME, "extract", photos, "--out", tmp_path / "out", "--keypoints", coco, *more),
         cwd=photos,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from local_hub import hub_environment, serving
+from local_hub import serving, talk_to
 from PIL import Image
 from pyarrow import table
 from pyarrow.parquet import write_table
@@ -43,7 +43,7 @@ def album(tmp_path_factory) -> Path:
 def predict(tiny_run, tmp_path, monkeypatch, capsys):
     """Give a function that runs the command: exit code, stdout, stderr."""
 
-    def run(*arguments: object, model: Path = tiny_run) -> tuple[int, str, str]:
+    def run(*arguments: object, model: Path | str = tiny_run) -> tuple[int, str, str]:
         given = ["--model", model, "--device", "cpu", *arguments]
         code = call("vsam-predict", given, monkeypatch)
         captured = capsys.readouterr()
@@ -401,18 +401,19 @@ def test_a_threshold_and_those_of_the_attributes_are_not_both_taken(predict, alb
 
 
 def test_a_model_of_the_hub_predicts_as_its_folder_does(
-    run_command, predict, tiny_data, tiny_run, tmp_path
+    predict, tiny_data, tiny_run, tmp_path, monkeypatch
 ):
+    photos = tiny_data / "photos"
     with serving() as hub:
         hub.add_folder("someone/tiny", tiny_run)
-        env = hub_environment(hub, tmp_path / "cache")
-        given = ("vsam-predict", tiny_data / "photos", "--device", "cpu", "--out")
-        done = run_command(*given, tmp_path / "p", "--model", "someone/tiny", env=env)
-        assert done.returncode == 0, done.stderr
-        missing = run_command(*given, tmp_path / "q", "--model", "someone/else", env=env)
-    assert predict(tiny_data / "photos", "--out", tmp_path / "here")[0] == 0
-    assert (tmp_path / "p").read_bytes() == (tmp_path / "here").read_bytes()
-    assert missing.returncode == 1
+        talk_to(hub, tmp_path / "cache", monkeypatch)
+        code, _, stderr = predict(photos, "--out", tmp_path / "p", model="someone/tiny")
+        assert code == 0, stderr
+        code, _, stderr = predict(photos, "--out", tmp_path / "q", model="someone/else")
+        assert code == 1
+        assert hub.downloaded >= {"config.json", "labels.json", "model.safetensors"}
     assert "Expected the model someone/else to be a run folder or a model of the hub" in the_error(
-        missing.stderr
+        stderr
     )
+    assert predict(photos, "--out", tmp_path / "here")[0] == 0
+    assert (tmp_path / "p").read_bytes() == (tmp_path / "here").read_bytes()

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 
@@ -250,16 +249,3 @@ class TestEngine:
             with one.estimator() as estimator:
                 results.append(estimator.estimate(photo))
         np.testing.assert_array_equal(results[0].keypoints, results[1].keypoints)
-
-
-def test_nothing_heavy_is_imported_to_know_the_names():
-    """A command's `--help` lists the engines; it must not load one."""
-    code = (
-        "import sys, vsam_heatmaps.engines, vsam_heatmaps.openvino_backend\n"
-        "import vsam_heatmaps.mediapipe_backend\n"
-        "print([name for name in ('openvino', 'mediapipe', 'cv2', 'torch') if name in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100
-    )
-    assert done.stdout.strip() == "[]"

@@ -276,17 +276,20 @@ def wait_until(condition, seconds=60.0):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 class TestInterrupted:
     @pytest.fixture
-    def start(self, mannequins, tmp_path):
-        """Start an extraction of 96 photos in a process group of its own."""
+    def start(self, mannequins, tmp_path, call_command):
+        """Give functions that start an extraction of 96 photos, and that run it to its end.
+
+        The first does so in a process group of its own.
+        """
         photos = tmp_path / "photos"
         for number in range(4):
             copy_photos(mannequins, photos / str(number), 24)
         out = tmp_path / "out"
-        arguments = ["extract", photos, "--out", out, "--workers", "2", "--shard-size", "10"]
+        arguments = ["extract", photos, "--out", out, "--shard-size", "10", "--workers"]
         started = []
 
         def run() -> subprocess.Popen[str]:
-            command = [Path(sys.executable).parent / "vsam-heatmaps", *arguments]
+            command = [Path(sys.executable).parent / "vsam-heatmaps", *arguments, "2"]
             process = subprocess.Popen(
                 list(map(str, command)),
                 start_new_session=True,
@@ -297,7 +300,12 @@ class TestInterrupted:
             started.append(process)
             return process
 
-        yield run, photos, out
+        def finish() -> str:
+            done = call_command("vsam-heatmaps", *arguments, "1")
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        yield run, finish, out
         for process in started:
             if group_members(process.pid):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -308,12 +316,10 @@ class TestInterrupted:
         wait_until(lambda: len(list(out.glob("shard-*.h5"))) >= 2 or process.poll() is not None)
         assert process.poll() is None, process.communicate()[1]
 
-    def finish(self, run, out, shards):
+    def goes_on(self, finish, out, shards):
         """Run to the end; the result must be as if nothing had happened."""
         kept = contents(out)
-        process = run()
-        said, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+        said = finish()
         assert kept.items() <= contents(out).items()
         assert f"; {10 * len(kept)} were there already." in said
         ids = []
@@ -332,7 +338,7 @@ class TestInterrupted:
 
     @pytest.mark.parametrize("whole_group", [True, False], ids=["whole-group", "main-process"])
     def test_killed(self, start, shards, whole_group):
-        run, _, out = start
+        run, finish, out = start
         process = run()
         self.middle(process, out)
         assert len(group_members(process.pid)) >= 3  # the command and its workers
@@ -343,10 +349,10 @@ class TestInterrupted:
         process.wait()
         wait_until(lambda: not group_members(process.pid))  # nobody is left over
         assert 20 <= len(Shards(out)) < 96  # every shard there is whole
-        self.finish(run, out, shards)
+        self.goes_on(finish, out, shards)
 
     def test_ctrl_c(self, start, shards):
-        run, _, out = start
+        run, finish, out = start
         process = run()
         self.middle(process, out)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to all of them
@@ -363,16 +369,13 @@ class TestInterrupted:
             assert plain(record)[1:] == plain(whole[Path(record.id).name])[1:]
         assert not list(out.glob(".*.tmp"))
         # The rest goes on from there.
-        process = run()
-        said, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+        said = finish()
         assert f"96 photos: 96 ok, 0 no_pose, 0 unreadable; {len(kept)} were there" in said
 
     def test_ctrl_c_while_the_workers_start(self, start):
         run, _, out = start
         process = run()
-        wait_until(lambda: any(map(is_spawned_worker, group_members(process.pid))))
-        time.sleep(0.15)  # into the worker's imports
+        wait_until(lambda: any(map(is_importing_worker, group_members(process.pid))))
         os.killpg(process.pid, signal.SIGINT)
         said, errors = process.communicate(timeout=60)
         assert (process.returncode, said) == (130, "")
@@ -385,7 +388,7 @@ class TestInterrupted:
         ("number", "whole_group"), [(signal.SIGTERM, False), (signal.SIGHUP, True)]
     )
     def test_terminated(self, start, shards, number, whole_group):
-        run, _, out = start
+        run, finish, out = start
         process = run()
         self.middle(process, out)
         (os.killpg if whole_group else os.kill)(process.pid, number)
@@ -396,9 +399,7 @@ class TestInterrupted:
         wait_until(lambda: not group_members(process.pid))
         assert 20 <= len(Shards(out)) < 96
         assert not list(out.glob(".*.tmp"))
-        process = run()
-        said, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+        finish()
         whole = Shards(shards)
         for record in Shards(out):
             assert plain(record)[1:] == plain(whole[Path(record.id).name])[1:]
@@ -427,6 +428,13 @@ def is_spawned_worker(pid: int) -> bool:
         return False
 
 
+def is_importing_worker(pid: int) -> bool:
+    try:
+        return is_spawned_worker(pid) and b"numpy" in Path(f"/proc/{pid}/maps").read_bytes()
+    except OSError:
+        return False
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """Mount a disk of 48 KiB; give its folder."""
@@ -445,7 +453,8 @@ def test_a_full_disk_ends_it_in_one_line_and_more_space_lets_it_go_on(
     mannequins, shards, small_disk, run_command
 ):
     out = small_disk / "out"
-    command = ("vsam-heatmaps", "extract", mannequins / "photos", "--out", out, "--shard-size", 4)
+    command = ("vsam-heatmaps", "extract", mannequins / "photos", "--out", out)
+    command += ("--shard-size", 4, "--workers", 1)
     full = run_command(*command)
     assert full.returncode == 1
     assert full.stdout == ""

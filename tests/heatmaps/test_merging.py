@@ -138,8 +138,9 @@ def test_many_folders_stay_below_the_limit_of_open_files(tmp_path):
         opened.append(Shards(folder, beside=opened[0] if opened else None))
     for source in opened:
         assert len(list(source)) == 10
-    links = [str(link.resolve()) for link in descriptors.iterdir()]
-    assert 0 < sum(link.endswith(".h5") for link in links) <= 64
+    links = [link.resolve() for link in descriptors.iterdir()]
+    # Other tests' may wait for the garbage collector.
+    assert 0 < sum(link.is_relative_to(tmp_path) for link in links) <= 64
     assert merge(folders, tmp_path / "out").records == 90
 
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vsam_heatmaps import Shards, VsamError, extract, list_photos
+from vsam_heatmaps.extraction import ExtractOptions
 
 
 def put(folder: Path, *names: str) -> Path:
@@ -170,20 +171,20 @@ def test_extraction_reads_them_in_its_worker_processes(mannequins, tmp_path):
     )
     listed = tmp_path / "list.txt"
     listed.write_text("".join(f"{path.name}\n" for path in paths[7:]) + "gone.jpg\n")
-    inputs = [packed, tmp_path / "t.parquet"]
+    inputs, alone = [packed, tmp_path / "t.parquet"], ExtractOptions(workers=1)
     report = extract(inputs, tmp_path / "stored")
     assert report.counts["unreadable"] == 2
     assert dict(report.unreadable) == {
         "broken.jpg": "it is not an image, or its header is damaged",
         "null.jpg": "its row of the table holds no image",
     }
-    report = extract([listed], tmp_path / "stored", root=mannequins / "photos")
+    report = extract([listed], tmp_path / "stored", root=mannequins / "photos", options=alone)
     assert dict(report.unreadable) == {"gone.jpg": "No such file or directory"}
-    extract(paths, tmp_path / "files")
+    extract(paths, tmp_path / "files", options=alone)
     ours, theirs = Shards(tmp_path / "stored"), Shards(tmp_path / "files")
     assert len(theirs) == 9
     assert set(ours.ids) == {*theirs.ids, "broken.jpg", "null.jpg", "gone.jpg"}
     for id_ in theirs.ids:
         assert ours.sha256(id_) == theirs.sha256(id_)
         assert np.array_equal(ours[id_].heatmaps, theirs[id_].heatmaps)
-    assert extract(inputs, tmp_path / "stored").unchanged == 9
+    assert extract(inputs, tmp_path / "stored", options=alone).unchanged == 9

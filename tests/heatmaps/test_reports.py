@@ -335,7 +335,7 @@ class TestPictures:
         assert "can't be shown: No such file or directory\n3.png" in page.text["no-pose"]
         assert "5 of the readable photos chosen below are not drawn" in page.source
         assert (
-            "1 records without a photo\n1.png\n1 photos without a record\nnew.png"
+            "1 record without a photo\n1.png\n1 photo without a record\nnew.png"
             in (page.text["strays"])
         )
 

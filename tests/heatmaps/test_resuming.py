@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from extracting import contents, copy_photos, plain
 from killers import HARMLESS, KILLED, KillerEngine, write_photo
+from made_shards import make_record, write
 from PIL import Image
 
 from vsam_heatmaps import Shards, Status, VsamError, extract
@@ -20,6 +21,20 @@ OPTIONS = ExtractOptions(workers=1, shard_size=2)
 @pytest.fixture
 def photos(mannequins, tmp_path):
     return copy_photos(mannequins, tmp_path / "photos", 5)
+
+
+@pytest.fixture(scope="module")
+def extracted(mannequins, tmp_path_factory):
+    """Give the shards of `photos`. Only read them."""
+    folder = tmp_path_factory.mktemp("extracted")
+    extract([copy_photos(mannequins, folder / "photos", 5)], folder / "out", options=OPTIONS)
+    return folder / "out"
+
+
+@pytest.fixture
+def out(extracted, tmp_path):
+    """Give a folder into which `photos` have been extracted."""
+    return shutil.copytree(extracted, tmp_path / "out")
 
 
 @pytest.fixture
@@ -50,9 +65,7 @@ def all_rows(folder):
 
 
 class TestRenamed:
-    def test_a_photo_keeps_its_record_under_its_new_name(self, photos, tmp_path, counted):
-        out = tmp_path / "out"
-        extract([photos], out, options=OPTIONS)
+    def test_a_photo_keeps_its_record_under_its_new_name(self, photos, out, tmp_path, counted):
         before = {record.id: plain(record) for record in Shards(out)}
         counted.clear()
         (photos / "new").mkdir()
@@ -70,9 +83,9 @@ class TestRenamed:
         for record in Shards(tmp_path / "anew"):
             assert plain(record) == plain(found[record.id])
 
-    def test_whole_folders_may_move_and_names_may_be_exchanged(self, photos, tmp_path, counted):
-        out = tmp_path / "out"
-        extract([photos], out, options=OPTIONS)
+    def test_whole_folders_may_move_and_names_may_be_exchanged(
+        self, photos, out, tmp_path, counted
+    ):
         moved = tmp_path / "elsewhere"
         (moved / "2026").mkdir(parents=True)
         names = sorted(path.name for path in photos.iterdir())
@@ -86,9 +99,7 @@ class TestRenamed:
                 data = (moved / record.id).read_bytes()
                 assert record.sha256 == hashlib.sha256(data).digest()
 
-    def test_two_names_exchanged_in_place_are_made_anew(self, photos, tmp_path, counted):
-        out = tmp_path / "out"
-        extract([photos], out, options=OPTIONS)
+    def test_two_names_exchanged_in_place_are_made_anew(self, photos, out, counted):
         before = {record.id: plain(record) for record in Shards(out)}
         a, b, c = (photos / name for name in ("00001.jpg", "00002.jpg", "c.jpg"))
         a.rename(c)
@@ -122,9 +133,7 @@ class TestRenamed:
 
 
 class TestPrune:
-    def test_records_of_gone_photos_and_replaced_ones_go(self, photos, mannequins, tmp_path):
-        out = tmp_path / "out"
-        extract([photos], out, options=OPTIONS)
+    def test_records_of_gone_photos_and_replaced_ones_go(self, photos, mannequins, out, tmp_path):
         shutil.copy(mannequins / "photos" / "00009.jpg", photos / "00000.jpg")  # changed
         (photos / "00002.jpg").unlink()
         (photos / "00003.jpg").unlink()
@@ -144,18 +153,14 @@ class TestPrune:
         extract([photos], out, options=ExtractOptions(workers=1, shard_size=2, prune=True))
         assert contents(out) == kept
 
-    def test_without_it_they_are_told_and_stay(self, photos, tmp_path):
-        out = tmp_path / "out"
-        extract([photos], out, options=OPTIONS)
+    def test_without_it_they_are_told_and_stay(self, photos, out):
         kept = contents(out)
         (photos / "00002.jpg").unlink()
         report = extract([photos], out, options=OPTIONS)
         assert (report.gone, report.pruned) == (1, False)
         assert contents(out) == kept
 
-    def test_a_run_that_stops_removes_nothing(self, photos, tmp_path):
-        out = tmp_path / "out"
-        extract([photos], out, options=OPTIONS)
+    def test_a_run_that_stops_removes_nothing(self, photos, out):
         kept = contents(out)
         (photos / "00002.jpg").unlink()
         (photos / "00004.jpg").write_bytes(b"no photo")
@@ -164,17 +169,16 @@ class TestPrune:
             extract([photos], out, options=options)
         assert contents(out) == kept
 
-    def test_interrupted_anywhere_no_replaced_record_comes_to_light(
-        self, photos, mannequins, tmp_path, monkeypatch
-    ):
+    def test_interrupted_anywhere_no_replaced_record_comes_to_light(self, tmp_path, monkeypatch):
         """A photo that changed twice and then went: stop after each file that is touched."""
         out = tmp_path / "out"
-        for version in ("00000.jpg", "00006.jpg", "00007.jpg"):
-            shutil.copy(mannequins / "photos" / version, photos / "00000.jpg")
-            extract([photos], out, options=OPTIONS)
+        made = [make_record(f"0000{number}.jpg", number) for number in range(5)]
+        for number, records in enumerate([made[:2], made[2:4], made[4:]]):
+            write(out, number, records)
+        for number, seed in ((3, 6), (4, 7)):
+            write(out, number, [make_record("00000.jpg", seed)])
         newest = Shards(out)["00000.jpg"].sha256
         keep = Shards(out).ids
-        (photos / "00000.jpg").unlink()
 
         class Stop(Exception):
             pass
@@ -207,9 +211,7 @@ class TestPrune:
         # The last of them had steps enough.
         assert "00000.jpg" not in found
 
-    def test_all_may_go(self, photos, mannequins, tmp_path):
-        out = tmp_path / "out"
-        extract([photos], out, options=OPTIONS)
+    def test_all_may_go(self, photos, mannequins, out, tmp_path):
         others = tmp_path / "others"
         others.mkdir()
         shutil.copy(mannequins / "photos" / "00009.jpg", others / "x.jpg")
@@ -263,9 +265,7 @@ def killing_work(folder, *, dies=False):
     return make
 
 
-def test_a_changed_photo_never_keeps_its_old_pose(photos, tmp_path):
-    out = tmp_path / "out"
-    extract([photos], out, options=OPTIONS)
+def test_a_changed_photo_never_keeps_its_old_pose(photos, out):
     Image.new("RGB", (50, 40), "teal").save(photos / "00001.jpg")
     extract([photos], out, options=OPTIONS)
     record = Shards(out)["00001.jpg"]

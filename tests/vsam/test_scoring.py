@@ -11,8 +11,9 @@ import pytest
 import torch
 from tiny import write_table
 
+from vsam.calibration import Calibration
 from vsam.predictor import Predictor
-from vsam.run_folder import load_checkpoint
+from vsam.run_folder import load_checkpoint, save_calibration
 from vsam.scoring import (
     Scored,
     calibrate_run,
@@ -160,10 +161,12 @@ def test_each_label_has_a_row(predictor, rows, scored, tmp_path):
 def test_a_run_is_calibrated_and_the_report_says_what_changed(rows, tiny_run, tiny_data, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
+    earlier = Calibration(2.0, (0.3, 0.7))
+    save_calibration(run, earlier)
     predictor = Predictor.from_run(run, device="cpu")
     report = calibrate_run(run, predictor, rows, tiny_data / "photos")
     found = load_checkpoint(run).calibration
-    assert found != load_checkpoint(tiny_run).calibration
+    assert found != earlier
     assert report["photos"] == 15
     assert report["temperature"] == found.temperature
     assert report["category_nll_after"] <= report["category_nll_before"]

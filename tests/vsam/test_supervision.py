@@ -12,7 +12,6 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import (
-    command,
     environment,
     keypoints,
     record,
@@ -146,26 +145,34 @@ def test_a_run_of_an_older_version_resumes_with_what_it_did(tiny_data, tmp_path)
     assert len(epochs_of(run)) == 2
 
 
+# Forks after what takes longest, the imports; torchrun sets these variables.
 TOGETHER = """
+import os
+import sys
 from pathlib import Path
 from tiny import train_config
 from vsam.training import train
 
-data, out = map(Path, {paths!r})
+data, out, port = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+rank = int(os.fork() == 0)
+os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
 for learn in (False, True):
-    settings = {{"batch_size": 4, "lambda_warmup": 1, "learn_temperature": learn}}
+    settings = {"batch_size": 4, "lambda_warmup": 1, "learn_temperature": learn}
     train(train_config(data, out / str(learn), **settings))
+if rank == 0:
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 """
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_two_processes_train_together(tiny_data, tmp_path):
-    """Torchrun on the processor, with a loss that learns nothing and with one that does."""
-    script = tmp_path / "together.py"
+    """As torchrun starts them, with a loss that learns nothing and with one that does."""
     # In the first step of the warm-up the weight of the attention, and of its temperature, is 0.
-    script.write_text(TOGETHER.format(paths=(str(tiny_data), str(tmp_path))))
     ended = subprocess.run(
-        [command("torchrun"), "--nproc_per_node=2", f"--master_port={free_port()}", script],
-        env=environment() | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        [sys.executable, "-c", TOGETHER, tiny_data, tmp_path, str(free_port())],
+        env=environment() | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         timeout=200,

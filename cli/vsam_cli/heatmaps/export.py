@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from vsam_heatmaps.counting import counted
+
 from ..common import EXIT_SOME_UNREADABLE, tell_unreadable
 
 
@@ -65,12 +67,16 @@ def export(
     listed = list_photos(photos, root=root, image_column=image_column)
     report = run_export(opened, listed, out, options=options, progress=True)
     tell_unreadable(report.left_out, "left out")
+    samples = sum(report.tars.values())
     counts = ", ".join(f"{number} {status}" for status, number in report.counts.items())
     typer.echo(
-        f"{sum(report.tars.values())} samples ({counts}) are in {len(report.tars)} tar files "
-        f"in {out}; {len(report.left_out)} records were left out."
+        f"{counted(samples, 'sample')} ({counts}) {'is' if samples == 1 else 'are'} in "
+        f"{counted(len(report.tars), 'tar file')} in {out}; "
+        f"{counted(len(report.left_out), 'record was', 'records were')} left out."
     )
     if report.without_record:
-        typer.echo(f"{report.without_record} photos have no record in {shards}.")
+        typer.echo(
+            f"{counted(report.without_record, 'photo has', 'photos have')} no record in {shards}."
+        )
     if report.left_out:
         raise typer.Exit(EXIT_SOME_UNREADABLE)

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from vsam_heatmaps.counting import counted
+
 from ..common import EXIT_SOME_UNREADABLE, tell_unreadable
 
 
@@ -188,15 +190,28 @@ def extract(
     all_of_them = f"vsam-heatmaps list {shlex.quote(str(out))} --status unreadable"
     tell_unreadable(report.unreadable, all_are_in=all_of_them)
     counts = ", ".join(f"{count} {name}" for name, count in report.counts.items())
-    typer.echo(f"{report.photos} photos: {counts}; {report.unchanged} were there already.")
+    unchanged = counted(report.unchanged, "was there already", "were there already")
+    typer.echo(f"{counted(report.photos, 'photo')}: {counts}; {unchanged}.")
     if report.renamed:
-        typer.echo(f"{report.renamed} have the contents of photos that are gone: records kept.")
-    if report.pruned:
-        typer.echo(f"{report.gone} records of photos that were not given were removed from {out}.")
-    elif report.gone:
-        typer.echo(
-            f"{report.gone} records in {out} belong to photos that were not given "
-            "(--prune removes them)."
+        renamed = counted(
+            report.renamed,
+            "has the contents of a photo that is gone: its record is kept.",
+            "have the contents of photos that are gone: records kept.",
         )
+        typer.echo(renamed)
+    if report.pruned:
+        gone = counted(
+            report.gone,
+            "record of a photo that was not given was removed",
+            "records of photos that were not given were removed",
+        )
+        typer.echo(f"{gone} from {out}.")
+    elif report.gone:
+        gone = counted(
+            report.gone,
+            f"record in {out} belongs to a photo that was not given (--prune removes it).",
+            f"records in {out} belong to photos that were not given (--prune removes them).",
+        )
+        typer.echo(gone)
     if report.unreadable:
         raise typer.Exit(EXIT_SOME_UNREADABLE)

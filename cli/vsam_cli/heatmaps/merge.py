@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from vsam_heatmaps.counting import counted
+
 
 class OnConflict(StrEnum):
     """What to do where folders have different records of a photo."""
@@ -37,10 +39,19 @@ def merge(
     report = run_merge(
         folders, out, shard_size=shard_size, on_conflict=on_conflict.value, progress=True
     )
-    typer.echo(f"{report.records} records are in {out}, in {report.shards} shards.")
+    typer.echo(
+        f"{counted(report.records, 'record is', 'records are')} in {out}, "
+        f"in {counted(report.shards, 'shard')}."
+    )
     if report.superseded:
-        typer.echo(f"{report.superseded} that later ones supersede were left out.")
+        typer.echo(
+            counted(
+                report.superseded,
+                "that a later one supersedes was left out.",
+                "that later ones supersede were left out.",
+            )
+        )
     if report.repeated:
-        typer.echo(f"{report.repeated} photos had the same record in several folders.")
+        typer.echo(f"{counted(report.repeated, 'photo')} had the same record in several folders.")
     if report.chosen:
         typer.echo(f"{report.chosen} had different ones: the {on_conflict.value} was taken.")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vsam_heatmaps.counting import counted
+
 from ..common import EXIT_FINDINGS
 
 if TYPE_CHECKING:
@@ -57,9 +59,9 @@ def _print(report: VerifyReport) -> None:
         typer.echo(f"… and {report.found - len(report.findings)} more, which --all shows.")
     for name in report.stale:
         typer.echo(f"{name} is no finding: a killed extraction left it, and the next removes it.")
-    told = f"{report.shards} shards, {report.records} records"
-    told += f", {report.photos} photos" if report.photos else ""
-    result = f"{report.found} findings" if report.found else "whole"
+    told = f"{counted(report.shards, 'shard')}, {counted(report.records, 'record')}"
+    told += f", {counted(report.photos, 'photo')}" if report.photos else ""
+    result = counted(report.found, "finding") if report.found else "whole"
     typer.echo(
         f"{told}: {result}. Maps rendered again: {report.rendered}; "
         f"records that later ones supersede: {report.superseded}."

@@ -84,8 +84,8 @@ def write_report(
     strays = {}
     if photos is not None:
         strays = {
-            "records without a photo": _missing(shards.ids, photos.ids, samples),
-            "photos without a record": _missing(photos.ids, shards.ids, samples),
+            ("record", "photo"): _missing(shards.ids, photos.ids, samples),
+            ("photo", "record"): _missing(photos.ids, shards.ids, samples),
         }
     write_text(out, _page(shards, found, sheets, strays, photos is not None))
 
@@ -94,7 +94,7 @@ def _page(
     shards: Shards,
     found: Survey,
     sheets: dict[str, list[Tile]],
-    strays: dict[str, tuple[int, list[str]]],
+    strays: dict[tuple[str, str], tuple[int, list[str]]],
     with_photos: bool,
 ) -> str:
     import jinja2

@@ -47,9 +47,9 @@ def weights(reference, tmp_path_factory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def run(weights, run_command, tmp_path_factory) -> Iterator[Path]:
+def run(weights, call_command, tmp_path_factory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("imported") / "run"
-    done = run_command("vsam", "import-keras", weights, "--out", folder)
+    done = call_command("vsam", "import-keras", weights, "--out", folder)
     assert done.returncode == 0, done.stderr
     assert "46 categories, 1000 attributes" in done.stdout
     yield folder
@@ -108,9 +108,9 @@ def test_the_input_is_the_published_one_to_the_bit(reference, checkpoint, photos
         assert np.array_equal(ours.permute(1, 2, 0).numpy(), theirs)
 
 
-def test_predicted_scores_are_the_published_ones(reference, run, photos, run_command, tmp_path):
+def test_predicted_scores_are_the_published_ones(reference, run, photos, call_command, tmp_path):
     out = tmp_path / "predictions.jsonl"
-    done = run_command(
+    done = call_command(
         "vsam-predict", photos, "--model", run, "--out", out, "--all-scores", "--device", "cpu"
     )
     assert done.returncode == 0, done.stderr

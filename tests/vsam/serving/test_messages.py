@@ -40,32 +40,3 @@ def test_the_interface_is_the_published_one(tmp_path):
     assert ours.package == published.package == ""
     assert {m.name: m for m in ours.message_type} == {m.name: m for m in published.message_type}
     assert list(ours.service) == list(published.service)
-
-
-def test_importing_the_client_imports_neither_torch_nor_what_only_servers_need():
-    heavy = ["torch", "torchvision", "cv2", "prometheus_client", "mediapipe"]
-    program = (
-        "import sys; from vsam.serving.client import TagClient; "
-        f"print([name for name in {heavy} if name in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout.strip() == "[]"
-
-
-def test_the_commands_help_loads_nothing_heavy():
-    heavy = ["torch", "grpc", "google.protobuf", "prometheus_client", "numpy", "cv2"]
-    for name in ("serve", "tag"):
-        program = (
-            f"import sys; sys.argv = ['vsam', '{name}', '--help']\n"
-            "from vsam_cli.main import run\n"
-            "try: run()\n"
-            f"finally: print('LOADED', [name for name in {heavy} if name in sys.modules])"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
-        )
-        assert done.returncode == 0, done.stderr
-        assert f"Usage: vsam {name}" in done.stdout
-        assert done.stdout.rstrip().endswith("LOADED []")

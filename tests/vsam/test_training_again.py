@@ -1,0 +1,150 @@
+"""A seed and a resumed run give the same weights again."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import (
+    command,
+    environment,
+    train_arguments,
+    train_config,
+    write_tiny_data,
+)
+from training_runs import finished_epochs, lines, refusal
+
+from vsam.training import train
+
+
+def same_weights(a: Path, b: Path, name: str = "last.safetensors") -> bool:
+    ours, theirs = load_file(a / name), load_file(b / name)
+    assert len(ours) > 30
+    return set(ours) == set(theirs) and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.fixture(scope="module")
+def three_epochs(tiny_data, tmp_path_factory) -> Path:
+    """Give a run of three epochs, trained without a pause. Only read it."""
+    out = tmp_path_factory.mktemp("runs") / "three"
+    train(train_config(tiny_data, out, epochs=3))
+    return out
+
+
+@pytest.mark.parametrize("changed", [{}, {"num_workers": 2}])
+def test_the_same_seed_gives_the_same_weights_whatever_the_workers(
+    tiny_data, three_epochs, tmp_path, changed
+):
+    torch.manual_seed(77)
+    np.random.seed(77)
+    train(train_config(tiny_data, tmp_path / "run", epochs=3, **changed))
+    assert same_weights(tmp_path / "run", three_epochs)
+    assert same_weights(tmp_path / "run", three_epochs, "model.safetensors")
+
+
+def test_another_seed_gives_other_weights(tiny_data, three_epochs, tmp_path):
+    train(train_config(tiny_data, tmp_path / "run", epochs=3, seed=1))
+    assert not same_weights(tmp_path / "run", three_epochs)
+
+
+def test_the_largest_seed_trains(tiny_data, tmp_path):
+    train(train_config(tiny_data, tmp_path / "run", epochs=1, seed=2**32 - 1))
+    assert finished_epochs(tmp_path / "run") == 1
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path, call_command):
+    # Fifty steps an epoch: it lasts long enough to be killed in the middle.
+    data = write_tiny_data(tmp_path / "data", count=80)
+    # λ and τ change from step to step: they, too, must go on where they were.
+    arguments = ("--epochs", 3, "--batch-size", 1, "--no-batch-norm", "--lr", 1e-3)
+    arguments += ("--learn-temperature", "--lambda-warmup", 1.5, "--lambda-decay", "cosine")
+    same = {"epochs": 3, "batch_size": 1, "batch_norm": False, "lr": 1e-3}
+    same |= {"learn_temperature": True, "lambda_warmup": 1.5, "lambda_decay": "cosine"}
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    process = subprocess.Popen(
+        [command("vsam-train"), *train_arguments(data, cut, *arguments)],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not (cut / "last.safetensors").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    done = finished_epochs(cut)
+    assert done < 3, "it was over before it was killed"
+    assert [line["epoch"] for line in lines(cut)][:1] == [1]
+    for path in cut.glob(".*.tmp"):
+        path.unlink()  # what was being written when it was killed
+
+    ended = call_command("vsam-train", *train_arguments(data, cut, *arguments, "--resume"))
+    assert ended.returncode == 0, ended.stderr
+    train(train_config(data, whole, **same))
+    assert same_weights(cut, whole)
+    assert "loss.log_temperature" in load_file(whole / "last.safetensors")
+    assert same_weights(cut, whole, "model.safetensors")
+
+    def comparable(run: Path) -> list[dict]:
+        return [{k: v for k, v in line.items() if k != "seconds"} for line in lines(run)]
+
+    assert comparable(cut) == comparable(whole)
+    assert [line["epoch"] for line in lines(cut) if "lr" in line] == [1, 2, 3]
+
+
+def test_resuming_a_finished_run_changes_nothing(tiny_data, three_epochs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(three_epochs, run)
+    report = train(train_config(tiny_data, run, epochs=3), resume=True)
+    assert same_weights(run, three_epochs)
+    assert lines(run) == lines(three_epochs)
+    assert report.validation is not None
+
+
+def test_a_line_without_its_epochs_state_is_taken_back(tiny_data, three_epochs, tmp_path):
+    # Killed between the two files: metrics tell of epoch 3, the state is epoch 2's.
+    run = tmp_path / "run"
+    train(train_config(tiny_data, run, epochs=2))
+    train(train_config(tiny_data, run, epochs=3), resume=True)
+    text = (run / "metrics.jsonl").read_text()
+    shutil.rmtree(run)
+    train(train_config(tiny_data, run, epochs=2))
+    (run / "metrics.jsonl").write_text(text)
+    train(train_config(tiny_data, run, epochs=3), resume=True)
+    assert [line["epoch"] for line in lines(run) if "lr" in line] == [1, 2, 3]
+
+
+def test_resuming_refuses_another_model_and_damaged_files(tiny_data, three_epochs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(three_epochs, run)
+    message = refusal(train_config(tiny_data, run, epochs=4, seed=5), resume=True)
+    assert "Expected `seed` to be 0, as in the run to resume, but got 5" in message
+    whole = (run / "last.safetensors").read_bytes()
+    (run / "last.safetensors").write_bytes(whole[:1000])
+    assert "last.safetensors" in refusal(train_config(tiny_data, run, epochs=4), resume=True)
+    shutil.copy(run / "model.safetensors", run / "last.safetensors")
+    assert "last.safetensors" in refusal(train_config(tiny_data, run, epochs=4), resume=True)
+    (run / "last.safetensors").write_bytes(whole)
+    (run / "config.json").write_text("{")
+    assert "config.json" in refusal(train_config(tiny_data, run, epochs=4), resume=True)
+    (run / "config.json").unlink()
+    assert "config.json" in refusal(train_config(tiny_data, run, epochs=4), resume=True)
+
+
+def test_a_run_that_died_in_its_first_epoch_can_be_started_again(tiny_data, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_data / "photos" / "tee", tmp_path / "kept")
+    broken = write_tiny_data(tmp_path / "data", count=12)
+    (broken / "photos" / "tee" / "00.png").write_bytes(b"no photo")
+    refusal(train_config(broken, run, epochs=1))
+    assert (run / "config.json").exists()
+    train(train_config(tiny_data, run, epochs=1))
+    assert finished_epochs(run) == 1
