@@ -26,5 +26,10 @@ def exported_as(folder: Path, format: str) -> Exported:
         network=folder / FILES[format][0],
         format=format,
         image_size=SIDE,
-        outputs={"category_logits": (5,), "attribute_logits": (7,), "attention": (1, 16, 16)},
+        outputs={
+            "category_logits": (5,),
+            "attribute_logits": (7,),
+            "attention": (1, 16, 16),
+            "contributions": (0, 7),
+        },
     )

@@ -35,7 +35,7 @@ class _Model(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> VsamOutput:
         x = self.conv(images) * self.scale
         pooled = x.mean(dim=(2, 3))
-        none = pooled.new_zeros(len(pooled), 0, 1)
+        none = pooled.new_zeros(pooled.shape[0], 0, 1)
         return VsamOutput(pooled[:, :3], pooled[:, 3:], x[:, :1].sigmoid(), none)
 
 
@@ -68,7 +68,12 @@ def write(path: Path, members: Members) -> Path:
 
 
 def load(path: Path) -> torch_format.TorchExportNetwork:
-    outputs = {"category_logits": (3,), "attribute_logits": (1,), "attention": (1, 8, 8)}
+    outputs = {
+        "category_logits": (3,),
+        "attribute_logits": (1,),
+        "attention": (1, 8, 8),
+        "contributions": (0, 1),
+    }
     return torch_format.TorchExportNetwork(
         Exported(network=path, format="torch-export", image_size=32, outputs=outputs)
     )

@@ -104,7 +104,7 @@ class _Maps(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> VsamOutput:
         x = self.conv(images)
         pooled = x.mean(dim=(2, 3))
-        none = pooled.new_zeros(len(pooled), 0, 1)
+        none = pooled.new_zeros(pooled.shape[0], 0, 1)
         return VsamOutput(pooled[:, :3], pooled[:, 3:], x[:, : self.maps].sigmoid(), none)
 
 
@@ -119,7 +119,12 @@ def test_models_with_another_number_of_maps(nothing_is_sent, tmp_path, maps, for
         network=tmp_path / FILES[format][0],
         format=format,
         image_size=32,
-        outputs={"category_logits": (3,), "attribute_logits": (1,), "attention": (maps, 8, 8)},
+        outputs={
+            "category_logits": (3,),
+            "attribute_logits": (1,),
+            "attention": (maps, 8, 8),
+            "contributions": (0, 1),
+        },
     )
     if format == "onnx":
         onnx_format.write_onnx(program, tmp_path)

@@ -69,7 +69,7 @@ class VSAM(TaggingModel):
         def attend(stages: Sequence[torch.Tensor]) -> torch.Tensor:
             first, last = stages[0], stages[-1]
             if self.attention is None:
-                maps.append(first.new_zeros(len(first), 0, *first.shape[-2:]))
+                maps.append(first.new_zeros(first.shape[0], 0, *first.shape[-2:]))
                 return last
             attended, attention = self.attention(stages)
             maps.append(attention)
@@ -77,5 +77,5 @@ class VSAM(TaggingModel):
 
         x = self.features(images, attend)
         attribute_logits = self.attribute_head(x)
-        contributions = attribute_logits.new_zeros(len(images), 0, attribute_logits.shape[1])
+        contributions = attribute_logits.new_zeros(images.shape[0], 0, attribute_logits.shape[1])
         return VsamOutput(self.category_head(x), attribute_logits, maps[0], contributions)
