@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/vsam demo --out demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

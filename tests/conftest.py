@@ -5,7 +5,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,9 @@ import pytest
 # small for several; those that wait must sleep, not take a core from the rest.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Scripts that tests start, not modules with examples.
+collect_ignore = ["dying_predictions.py"]
 
 MANNEQUINS = 24
 
@@ -115,17 +118,6 @@ def run_command() -> RunCommand:
         )
 
     return run
-
-
-@pytest.fixture(scope="session")
-def nothing_is_sent() -> Iterator[None]:
-    """Keep OpenVINO's converter from telling its makers of each use, in a process of a second.
-
-    It does so but in CI.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CI", "true")
-        yield
 
 
 @pytest.fixture(scope="session")

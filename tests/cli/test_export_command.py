@@ -25,7 +25,7 @@ def run(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def export(run, nothing_is_sent, monkeypatch, capsys):
+def export(run, monkeypatch, capsys):
     """Give a function that runs the command: exit code, stdout, stderr."""
 
     def go(*arguments: object) -> tuple[int, str, str]:
@@ -129,7 +129,7 @@ def test_an_unknown_format_is_wrong_usage(export, tmp_path):
     assert "Traceback" not in stderr
 
 
-def test_a_terminated_export_leaves_nothing(run, nothing_is_sent, tmp_path):
+def test_a_terminated_export_leaves_nothing(run, tmp_path):
     process = subprocess.Popen(
         [command("vsam"), "export", run, "--out", tmp_path / "out", "--format", "openvino"],
         env=environment() | {"PYTHONUNBUFFERED": "1"},

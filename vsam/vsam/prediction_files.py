@@ -33,6 +33,10 @@ _COLUMNS = ("image", "category", "score", "attributes", "error", "details")
 _CELLS_A_ROW_GROUP = 50_000
 
 
+# All scores of a thousand attributes are 50 KB.
+_WIDEST_FIELD = 1 << 26
+
+
 class Writer(Protocol):
     """Writes one photo's entry: its id, and either a description or an error."""
 
@@ -199,9 +203,8 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(1 << 26)  # all scores of a thousand attributes are 50 KB
     with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
+        for row in _wide_rows(csv.DictReader(file)):
             if not row["details"]:
                 yield {"image": row["image"], "error": row["error"]}
                 continue
@@ -211,6 +214,19 @@ def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
                 "score": float(row["score"]),
                 **json.loads(row["details"]),
             }
+
+
+def _wide_rows(table: csv.DictReader[str]) -> Iterator[dict[str, str]]:
+    """Read rows with wide fields; the limit is the process's, so it is given back after each."""
+    while True:
+        before = csv.field_size_limit(_WIDEST_FIELD)
+        try:
+            row = next(table, None)
+        finally:
+            csv.field_size_limit(before)
+        if row is None:
+            return
+        yield row
 
 
 def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ def run(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exports(run, nothing_is_sent, tmp_path_factory) -> dict[str, Path]:
+def exports(run, tmp_path_factory) -> dict[str, Path]:
     """Give an export in each format. Only read them."""
     folder = tmp_path_factory.mktemp("exports")
     for format in FORMATS:

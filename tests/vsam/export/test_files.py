@@ -89,7 +89,7 @@ def test_fp16_halves_the_weights_and_hardly_changes_scores(exports, images, tmp_
 
 
 @pytest.fixture(scope="module")
-def int8(run, nothing_is_sent, tiny_data, tmp_path_factory) -> Path:
+def int8(run, tiny_data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("int8") / "export"
     photos = [*list_photos([tiny_data / "photos"]), Photo("gone.jpg", Path("gone.jpg"))]
     report = export_run(run, out, format="openvino", precision="int8", calibrate=photos)

@@ -111,7 +111,7 @@ class _Maps(torch.nn.Module):
 @torch.inference_mode()
 @pytest.mark.parametrize("maps", [0, 3])
 @pytest.mark.parametrize("format", FORMATS)
-def test_models_with_another_number_of_maps(nothing_is_sent, tmp_path, maps, format):
+def test_models_with_another_number_of_maps(tmp_path, maps, format):
     model = _Maps(maps).eval()
     program = trace(model, 32)
     images = torch.rand(5, 3, 32, 32)
