@@ -314,7 +314,7 @@ def test_what_takes_too_long_to_end_is_cut_off_and_told(gate, stubs, how):
         if how == "signal":
             server.process.send_signal(signal.SIGTERM)
         assert server.wait() == 1
-        assert "1 calls were cut off" in server.lines[-1]
+        assert "1 call was cut off" in server.lines[-1]
         assert call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
         forever.set()
         client.channel.close()

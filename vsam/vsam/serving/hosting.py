@@ -15,6 +15,7 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from vsam_heatmaps.counting import counted
 from vsam_heatmaps.errors import VsamError
 
 from .calls import Service
@@ -109,7 +110,8 @@ async def _answer(
         # Not here: while a thread finishes a large photo, calls that are cut off must be told.
         await asyncio.to_thread(service.shut)
     if again:
-        raise VsamError(f"{left} calls were cut off by {again} while answers were due.")
+        cut = counted(left, "call was", "calls were")
+        raise VsamError(f"{cut} cut off by {again} while answers were due.")
 
 
 async def _tell_health(status: Any, service: Service, state: int) -> None:
