@@ -250,6 +250,10 @@ def test_it_can_be_used_in_a_browser(made):
         page.keyboard.press("Enter")
         assert page.locator("button.bar").first.get_attribute("aria-pressed") == "true"
         page.click("button[type=reset]")
+        # The sheet is drawn anew after the click, and what had the focus before is gone then.
+        page.wait_for_function(
+            "count => document.querySelectorAll('#cards .id').length === count", arg=len(shown)
+        )
         page.locator("#cards .picture").first.focus()
         page.keyboard.press("Enter")
         assert page.locator("#large-facts .id").inner_text() == shown[0]
