@@ -93,8 +93,17 @@ class Prediction:
             )
         if attribute not in self.labels.attributes:
             raise expected("attribute", "one of the model's", repr(attribute))
-        column = self.labels.attributes.index(attribute)
-        return self.regions[int(self.contributions[:, column].argmax())]
+        return self._speakers()[attribute]
+
+    def _speakers(self) -> dict[str, str]:
+        """Name each attribute's region; none without region attention."""
+        if not self.regions:
+            return {}
+        loudest = self.contributions.argmax(axis=0).tolist()  # (R, A) -> (A,)
+        return {
+            name: self.regions[index]
+            for name, index in zip(self.labels.attributes, loudest, strict=True)
+        }
 
     def describe(
         self, *, threshold: float | None = None, all_scores: bool = False
@@ -113,12 +122,13 @@ class Prediction:
         attributes = _ranked(
             self.labels.attributes, self.attribute_scores, None if all_scores else least
         )
+        speakers = self._speakers()
         return {
             "category": categories[0].label,
             "score": round(categories[0].score, 6),
             "categories": _entries(categories if all_scores else categories[:TOP_CATEGORIES]),
             "attributes": [
-                entry | ({"region": self.spoke(entry["label"])} if self.regions else {})
+                entry | ({"region": speakers[entry["label"]]} if speakers else {})
                 for entry in _entries(attributes)
             ],
         }

@@ -32,6 +32,7 @@ class Backbone(nn.Module):
     out_channels: int
     out_stride: int
     has_initial_weights: bool = True
+    _is_cut: bool = False
 
     def forward(self, images: torch.Tensor, attend: Attend) -> torch.Tensor:
         """Compute the features.
@@ -49,6 +50,7 @@ class Backbone(nn.Module):
         """End at the third stage, if the last one is coarser than that."""
         if self.out_stride > self.stage_strides[-1]:
             self._drop_last_stage()
+            self._is_cut = True
             self.out_channels, self.out_stride = self.stage_channels[-1], self.stage_strides[-1]
 
     def _drop_last_stage(self) -> None:
@@ -56,8 +58,12 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def whole(self) -> Backbone:
-        """Give this backbone, or one like it with fresh weights that is not cut."""
-        return self
+        """Give this backbone if it is not cut, else one like it with fresh weights that isn't."""
+        return self._anew() if self._is_cut else self
+
+    def _anew(self) -> Backbone:
+        """Build one like it with fresh weights, not cut."""
+        raise NotImplementedError
 
     def library_names(self) -> dict[str, str]:
         """Map the names of the state dict to those in the library's files."""

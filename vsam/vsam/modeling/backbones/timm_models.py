@@ -166,8 +166,7 @@ class TimmCnnBackbone(TimmBackbone):
         for name in names[names.index(third) + 1 :]:
             del self.network[name]
 
-    def whole(self) -> TimmCnnBackbone:
-        """Build one like it that is not cut."""
+    def _anew(self) -> TimmCnnBackbone:
         return TimmCnnBackbone(self.name)
 
     def library_names(self) -> dict[str, str]:

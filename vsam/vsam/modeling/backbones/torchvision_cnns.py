@@ -74,8 +74,7 @@ class TorchvisionBackbone(Backbone):
         else:
             del net.features[-2:]
 
-    def whole(self) -> TorchvisionBackbone:
-        """Build one like it that is not cut."""
+    def _anew(self) -> TorchvisionBackbone:
         return TorchvisionBackbone(self.name)
 
     def library_names(self) -> dict[str, str]:

@@ -62,8 +62,7 @@ class VggBackbone(nn.Sequential, Backbone):
     def _drop_last_stage(self) -> None:
         del self[self._attended[-1] + 1 :]
 
-    def whole(self) -> VggBackbone:
-        """Build one like it that is not cut."""
+    def _anew(self) -> VggBackbone:
         return VggBackbone(self._plan, batch_norm=self.name == VGG_BN)
 
     def library_names(self) -> dict[str, str]:
