@@ -91,6 +91,7 @@ def test_an_actor_that_dies_loses_nothing(cluster, tiny_run, tiny_data, tmp_path
     local = options(tiny_run, tmp_path / "local", engine="local")
     predict_folder(listed, tmp_path / "local" / "p.jsonl", local)
     whole, killed = Journal.append, []
+    half_written = tmp_path / "ray" / "attention" / ".03.png.attention.jpg.0edad3bf.tmp"
 
     def append(self, lines, form):
         if not killed:
@@ -98,6 +99,7 @@ def test_an_actor_that_dies_loses_nothing(cluster, tiny_run, tiny_data, tmp_path
             for process in killed:
                 os.kill(process, signal.SIGKILL)
             time.sleep(0.2)
+            half_written.write_bytes(b"what an actor leaves that dies while it writes")
         return whole(self, lines, form)
 
     monkeypatch.setattr(Journal, "append", append)

@@ -103,6 +103,8 @@ def predict_folder(
                 bar.update(len(lines))
             for image, picture in _missing_pictures(book, chosen, summary, engine):
                 summary.pictures[image] = picture
+            if options.engine == "ray":
+                remove_stale(options)  # of actors that died
 
             def lines_by_id() -> Iterator[Line]:
                 for line in book.lines():
@@ -211,7 +213,7 @@ def prepare_attention(folder: Path) -> None:
 
 
 def remove_stale(options: FolderOptions) -> None:
-    """Remove what a killed run left half written beside the output."""
+    """Remove what a killed process left half written beside the output."""
     if options.attention is not None:
         remove_leftovers(options.attention, f"*{ATTENTION_SUFFIX}", below=True)
     if options.report is not None:
