@@ -35,16 +35,8 @@ def photo(tiny_data: Path) -> Path:
 
 def give(page, photo: Path) -> None:
     """Upload a photo and wait until its figures are complete."""
-    from playwright.sync_api import TimeoutError as TookTooLong
-
     page.set_input_files(UPLOAD, photo)
-    told = f".v-eyebrow:text-is('{photo.name}')"
-    try:
-        page.wait_for_selector(told, timeout=15_000)
-    except TookTooLong:
-        # On a busy machine Gradio may still be putting the page together, and drop what it gets.
-        page.set_input_files(UPLOAD, photo)
-        page.wait_for_selector(told)
+    page.wait_for_selector(f".v-eyebrow:text-is('{photo.name}')")
     page.wait_for_selector(".v-figures")
     page.wait_for_selector(".v-pending", state="detached")
 

@@ -77,5 +77,5 @@ class VSAM(TaggingModel):
 
         x = self.features(images, attend)
         attribute_logits = self.attribute_head(x)
-        contributions = attribute_logits.new_zeros(images.shape[0], 0, attribute_logits.shape[1])
+        contributions = attribute_logits.new_zeros(maps[0].shape[0], 0, attribute_logits.shape[1])
         return VsamOutput(self.category_head(x), attribute_logits, maps[0], contributions)

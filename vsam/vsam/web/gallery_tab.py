@@ -76,6 +76,9 @@ class GalleryTab:
         filters, results = [given, category, every, text], [shown, place, turning]
         quick: dict[str, Any] = {
             "api_visibility": "private",
+            # Gradio's browser part never hears of an event that joins the queue in the moment in
+            # which the one before ends: what is asked when the page opens must not be in it.
+            "queue": False,
             "show_progress": "hidden",
             "trigger_mode": "always_last",
         }
