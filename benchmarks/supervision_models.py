@@ -8,7 +8,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from supervision_backbone import BLOCKS, KEPT, LaterBlocks, load_network
-from supervision_plan import FROZEN, PARTS_OF_BODY, SCRATCH, Part, Variant
+from supervision_designs import BLOCKS_OF, redesign
+from supervision_plan import (
+    AS_IN_LIBRARY,
+    BLOCKS_4_AND_5,
+    FROZEN,
+    PARTS_OF_BODY,
+    SCRATCH,
+    Part,
+    Variant,
+)
 
 from vsam.modeling.build import ModelConfig, build_vsam
 from vsam.modeling.model import TaggingModel, VsamOutput
@@ -51,12 +60,15 @@ def build(
             **regions_option(variant),
         )
     )
-    if part.backbone != SCRATCH:
+    if part.design != AS_IN_LIBRARY:
+        assert isinstance(model, RegionVSAM)
+        model = redesign(model, part.design, dropout=part.budget.dropout)
+    if part.backbone != SCRATCH and part.design != BLOCKS_4_AND_5:
         assert weights is not None, "asked for where the options are read"
-        whole = load_network(weights)
-        if variant.attention == "regions":
+        whole, done = load_network(weights), kept_blocks(part, variant)[-1]
+        if variant.attention == "regions" and done <= BLOCKS[-1]:
             whole.cut()
-        model.features = LaterBlocks(whole, kept_blocks(part, variant)[-1])
+        model.features = LaterBlocks(whole, done)
     if part.backbone == FROZEN:
         model.freeze_backbone()
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -64,6 +76,8 @@ def build(
 
 def kept_blocks(part: Part, variant: Variant) -> tuple[int, ...]:
     """Say the outputs of which blocks a training on a pretrained backbone starts from."""
+    if part.design in BLOCKS_OF:
+        return BLOCKS_OF[part.design]
     if part.backbone == FROZEN and variant.attention == "none":
         return KEPT[-1:]
     done = BLOCKS if part.backbone == FROZEN else BLOCKS[:-1]

@@ -13,6 +13,12 @@ MANNEQUINS, CROWDED, CCP = "mannequins", "crowded", "ccp"
 SCRATCH, FROZEN, TUNED = "scratch", "frozen", "tuned"
 """How the backbone is trained: from scratch; not at all; from the fourth block on."""
 
+AS_IN_LIBRARY = ""
+BLOCK_5, BLOCKS_4_AND_5 = "block-5", "blocks-4-5"
+SHARED_MEAN, SHARED_MAXIMUM = "shared-mean", "shared-maximum"
+SQUARES = "squares"
+"""Designs of region attention, see `supervision_designs`."""
+
 CLEAN = "clean"
 """The heatmaps as they were extracted; the others are made of their keypoints."""
 
@@ -87,6 +93,7 @@ class Part:
         maps: Which heatmaps: `CLEAN`, or one of `supervision_maps.MAPS`.
         pose_weight: λ of the variants that poses supervise, by `attention`.
         variants: Which are trained.
+        design: Of region attention.
     """
 
     name: str
@@ -98,6 +105,7 @@ class Part:
     maps: str = CLEAN
     pose_weight: dict[str, float] = field(default_factory=dict)
     variants: tuple[Variant, ...] = VARIANTS
+    design: str = AS_IN_LIBRARY
 
 
 @dataclass(frozen=True)
@@ -246,6 +254,7 @@ def sweeps(of: dict[str, Part]) -> dict[str, tuple[Part, ...]]:
             )
             for side in smaller
         ),
+        "designs": _with_designs(frozen),
         "clutter": (
             _changed(of["a300"], "crowded", "before full rails of garments", data=CROWDED),
         ),
@@ -263,6 +272,31 @@ def _with_lambda(part: Part) -> tuple[Part, ...]:
         )
         for factor in (0.01, 0.1, 1.0, 3.0)
     )
+
+
+def _with_designs(part: Part) -> tuple[Part, ...]:
+    titles = {
+        BLOCK_5: "block 5 in the place of block 4",
+        BLOCKS_4_AND_5: "blocks 4 and 5, which is enlarged",
+        SHARED_MEAN: "heads with the same weights for all regions, mean",
+        SHARED_MAXIMUM: "the same, maximum",
+    }
+    by_design = [
+        _changed(part, name, title, design=name, variants=(REGIONS_FREE, REGIONS))
+        for name, title in titles.items()
+    ]
+    by_squares = [
+        _changed(
+            part,
+            f"{SQUARES}-{weight:g}",
+            f"‖S − P‖₂ in the place of KL, λ = {weight:g}",
+            design=SQUARES,
+            pose_weight={"regions": weight},
+            variants=(REGIONS,),
+        )
+        for weight in (10.0, 100.0)
+    ]
+    return (*by_design, *by_squares)
 
 
 def _changed(part: Part, suffix: str, title: str, **changes: Any) -> Part:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from supervision_data import Data
+from supervision_designs import REGULARISER_OF
 from supervision_feeds import Batch, CachedFeed, Feed, PhotoFeed, open_cached
 from supervision_models import build, kept_blocks, regions_option, run_given
 from supervision_plan import FROZEN, PARTS_OF_BODY, SCRATCH, Training
@@ -122,6 +123,7 @@ def train_and_score(training: Training, place: Place) -> None:
         "seed": training.seed,
         "given_maps": variant.given,
         "maps": part.maps,
+        "design": part.design,
         "train_photos": len(rows),
         "config": config.to_json(),
         "categories": table.categories,
@@ -250,6 +252,7 @@ def _config(training: Training, place: Place) -> TrainConfig:
         batch_norm=not pretrained,
         dropout=part.budget.dropout,
         pose_weight=part.pose_weight[variant.attention] if variant.supervised else 0.0,
+        regulariser=REGULARISER_OF.get(part.design, "auto"),
         backbone_weights=place.weights if pretrained else None,
         freeze_backbone=part.backbone == FROZEN,
         epochs=part.budget.epochs,

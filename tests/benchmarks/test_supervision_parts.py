@@ -15,8 +15,19 @@ from supervision_backbone import (
     preprocessing,
 )
 from supervision_maps import make_maps
-from supervision_models import build, pose_distributions, run_given
-from supervision_plan import GIVEN, REGIONS, Budget, Part
+from supervision_models import build, kept_blocks, pose_distributions, run_given
+from supervision_plan import (
+    AS_IN_LIBRARY,
+    BLOCK_5,
+    BLOCKS_4_AND_5,
+    FROZEN,
+    GIVEN,
+    REGIONS,
+    SHARED_MAXIMUM,
+    SHARED_MEAN,
+    Budget,
+    Part,
+)
 from supervision_training import drawn_rows
 
 from vsam.modeling.backbones.vgg import VggBackbone
@@ -114,6 +125,41 @@ class TestGivenMaps:
         torch.testing.assert_close(own.attribute_logits, given.attribute_logits)
 
 
+class TestDesigns:
+    PART = replace(TINY, backbone=FROZEN, budget=replace(TINY.budget, width=1.0, image_size=64))
+
+    @pytest.mark.parametrize(
+        ("design", "side"),
+        [
+            (AS_IN_LIBRARY, 4),
+            (BLOCK_5, 2),
+            (BLOCKS_4_AND_5, 4),
+            (SHARED_MEAN, 4),
+            (SHARED_MAXIMUM, 4),
+        ],
+    )
+    def test_the_maps_lie_on_the_blocks_that_are_named(self, network, design, side):
+        part = replace(self.PART, design=design)
+        model = build(part, REGIONS, network, categories=3, attributes=2)
+        outputs = {4: torch.rand(2, 512, 4, 4), 5: torch.rand(2, 512, 2, 2)}
+        output = model([outputs[block] for block in kept_blocks(part, REGIONS)])
+        assert output.attention.shape == (2, 7, side, side)
+        assert output.attribute_logits.shape == (2, 2)
+        sum(each.square().mean() for each in output[:3]).backward()
+        trained = {name for name, p in model.named_parameters() if p.grad is not None}
+        assert {name for name, p in model.named_parameters() if p.requires_grad} == trained
+
+    @pytest.mark.parametrize(
+        ("design", "together"), [(SHARED_MEAN, torch.mean), (SHARED_MAXIMUM, torch.amax)]
+    )
+    def test_shared_heads_read_each_region_alike(self, network, design, together):
+        part = replace(self.PART, design=design)
+        head = build(part, REGIONS, network, categories=3, attributes=2).eval().category_head
+        vectors = torch.rand(4, 7, 512)
+        each = [F.linear(vectors[:, r], head.linear.weight, head.linear.bias) for r in range(7)]
+        torch.testing.assert_close(head(vectors), together(torch.stack(each), dim=0))
+
+
 class TestDrawnRows:
     ROWS = tuple(LabelRow(f"{n}.jpg", "train", "", ()) for n in range(50))
 
@@ -155,6 +201,13 @@ def source(tmp_path_factory):
                 group["0"], group["1"] = kernel.numpy(), torch.zeros(outputs).numpy()
                 inputs = outputs
     return path
+
+
+@pytest.fixture(scope="module")
+def network(source, mannequins, tmp_path_factory):
+    """The same, as networks take it."""
+    out = tmp_path_factory.mktemp("normalised") / "n.h5"
+    return normalised_weights(source, mannequins / "photos", rows_of(mannequins)[:4], 32, out)
 
 
 class TestBackbone:

@@ -123,12 +123,18 @@ class ModelConfig:
 
 
 def build_vsam(config: ModelConfig) -> TaggingModel:
-    """Build a model with fresh weights: `VSAM`, or `RegionVSAM` for the attention `regions`.
-
-    Attention, heads and VGG-16 get He initialisation, as torchvision's VGG; other backbones are
-    initialised as their library does.
-    """
+    """Build a model with fresh weights: `VSAM`, or `RegionVSAM` for the attention `regions`."""
     model = _build(config)
+    draw_weights(model)
+    return model
+
+
+def draw_weights(model: TaggingModel) -> None:
+    """Draw fresh weights.
+
+    Attention, heads and VGG-16 get He initialisation, as torchvision's VGG; other backbones keep
+    what their library drew.
+    """
     for module in _fresh(model):
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -139,7 +145,6 @@ def build_vsam(config: ModelConfig) -> TaggingModel:
     if isinstance(model, RegionVSAM):
         # Maps that are flat at first: what they start with is mean pooling, not a random place.
         nn.init.normal_(model.attention.locate.weight, 0, 0.01)
-    return model
 
 
 def _build(config: ModelConfig) -> TaggingModel:
