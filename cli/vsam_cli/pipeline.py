@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +38,8 @@ def pipeline(
     from vsam.serving.photo_rounds import PhotoRounds
     from vsam.serving.pictures import Pictures
 
-    options = ServiceOptions(**protected)
+    # Nobody sends photos here, so that no buffer has to hold them.
+    options = ServiceOptions(**protected, buffer_bytes=sys.maxsize)
     rounds = PhotoRounds(folder, max_bytes=options.max_bytes, max_pixels=options.max_pixels)
     paging = PageOptions(port=paged["page_port"], pictures=paged["pictures"])
     pictures = Pictures(paging.pictures)
