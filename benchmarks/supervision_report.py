@@ -250,6 +250,17 @@ def _sweep(name: str, points: Sequence[PartResults], parts: Mapping[str, PartRes
         for first, second in _pairs(row)
         if {first, second} <= set(names)
     ]
+    gains += [
+        [
+            point.part.title,
+            f"{BY_NAME[each].title} − *as in {base.part.name}*, same seeds",
+            _cell(change, signed=True),
+        ]
+        for point in points
+        for each in names
+        if base and point.has(each) and base.has(each)
+        if (change := point.change(each, base)) is not None
+    ]
     return lines + (_table(["", "difference", "attribute mAP"], gains) if gains else [])
 
 

@@ -191,6 +191,22 @@ class PartResults:
         gap = np.subtract(*pair)  # (seeds, 1 + B)
         return estimate(gap.mean(axis=0), gap[:, 0].tolist())
 
+    def change(self, name: str, base: PartResults, measure: str = ATTRIBUTES) -> Estimate | None:
+        """Compare a variant with itself in another part, which has the same test photos.
+
+        Only seeds count that both have; None if there are none, or the photos are others.
+        """
+        same = self.part.data == base.part.data and self.photos() == base.photos()
+        seeds = [seed for seed in self.seeds if seed in base.seeds]
+        if not same or not seeds:
+            return None
+        here, there = (
+            part.of(name).measure(measure)[[part.seeds.index(seed) for seed in seeds]]
+            for part in (self, base)
+        )
+        gap = here - there  # (seeds, 1 + B)
+        return estimate(gap.mean(axis=0), gap[:, 0].tolist())
+
     def ratio(self, first: str, second: str, measure: str = ATTRIBUTES) -> Estimate:
         """Divide a variant's measure, mean over seeds, by another's."""
         above, below = (self.of(name).measure(measure).mean(axis=0) for name in (first, second))

@@ -142,3 +142,19 @@ def test_the_report_tells_of_what_is_there(tmp_path):
     assert "[2 of 2]" in text
     assert (tmp_path / "report.md").read_text() == text
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_point_of_a_sweep_is_compared_on_the_seeds_that_its_part_has(tmp_path):
+    point = replace(PARTS["b"], name="b-wrong")
+    for seed in (0, 1, 2):
+        write_run(tmp_path, "b", REGIONS, seed, 1.0)
+    write_run(tmp_path, "b-wrong", REGIONS, 1, 1.0)  # the same scores
+    write_run(tmp_path, "b-wrong", REGIONS, 2, 4.0)
+    write_run(tmp_path, "b-wrong", REGIONS, 7, 0.0)
+    base, found = PartResults(PARTS["b"], tmp_path), PartResults(point, tmp_path)
+    change = found.change(REGIONS.name, base)
+    assert change.seeds[0] == 0 < change.seeds[1]
+    assert change.value == pytest.approx(change.seeds[1] / 2)
+    assert change.excludes_zero
+    others = PartResults(replace(point, data="mannequins"), tmp_path)
+    assert others.change(REGIONS.name, base) is None
