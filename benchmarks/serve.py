@@ -188,9 +188,7 @@ async def closed_loop(
     }
 
 
-async def steady(
-    ask: Ask, photos: Sequence[bytes], rate: float, seconds: float
-) -> dict[str, Any]:
+async def steady(ask: Ask, photos: Sequence[bytes], rate: float, seconds: float) -> dict[str, Any]:
     """Send calls at a rate, and tell the served from the refused."""
     times: dict[str, list[float]] = {}
 
