@@ -10,8 +10,11 @@ ATTRIBUTES = ("belt", "collar", "dotted", "floral", "long", "short", "striped")
 SIDE = 64
 
 
-def draw_run(folder: Path, *, batch_norm: bool) -> Path:
-    """Write a run with drawn weights: kernels sum to zero, so that photos differ in the outputs."""
+def draw_run(folder: Path, *, batch_norm: bool, regions: tuple[str, ...] = ()) -> Path:
+    """Write a run with drawn weights: kernels sum to zero, so that photos differ in the outputs.
+
+    With `regions` it has region attention.
+    """
     from vsam import run_folder
     from vsam.modeling.build import ModelConfig, build_vsam
     from vsam.run_folder import Labels
@@ -23,6 +26,7 @@ def draw_run(folder: Path, *, batch_norm: bool) -> Path:
         image_size=SIDE,
         width=0.125,
         batch_norm=batch_norm,
+        **({"attention": "regions", "regions": regions} if regions else {}),
     )
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)

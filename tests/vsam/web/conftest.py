@@ -84,6 +84,13 @@ def serving(
 
 
 @pytest.fixture(scope="session")
+def serve() -> Any:
+    """Give `serving`."""
+    pytest.importorskip("gradio")
+    return serving
+
+
+@pytest.fixture(scope="session")
 def predictions(tiny_data: Path, tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give JSON lines of the tiny photos, and of three that aren't there, as tests need them."""
     from vsam.predictor import Predictor
