@@ -14,6 +14,8 @@ import pytest
 # small for several; those that wait must sleep, not take a core from the rest.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Ray's workers give way to all other processes, so that beside other tests they hardly move.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 # Scripts that tests start, not modules with examples.
 collect_ignore = ["dying_predictions.py"]
