@@ -317,10 +317,12 @@ def ratios(figures: dict[str, Any]) -> dict[str, float]:
         found["one_client_p50_to_model_and_decoding"] = (
             clients[1]["p50_ms"] / alone["single_with_decoding_ms"]
         )
-    slowest = figures["overload"]["OK"]["p99_ms"]
-    found["p99_overloaded_to_at_capacity"] = slowest / figures["at_capacity"]["OK"]["p99_ms"]
-    for number, each in clients.items():
-        found[f"p99_overloaded_to_{number}_clients"] = slowest / each["p99_ms"]
+    others = {f"{number}_clients": each for number, each in clients.items()}
+    others["at_capacity"] = figures["at_capacity"].get("OK", {})
+    for name, each in others.items():
+        if "OK" in figures["overload"] and each:
+            slower = figures["overload"]["OK"]["p99_ms"] / each["p99_ms"]
+            found[f"p99_overloaded_to_{name}"] = slower
     return {name: round(value, 3) for name, value in found.items()}
 
 

