@@ -115,8 +115,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sweep-seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--lambda-single", type=float, default=100.0)
     parser.add_argument("--lambda-regions", type=float, default=10.0)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16",
-                        help="of the pretrained networks")  # fmt: skip
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--jobs", type=int, default=2, help="trainings side by side")
     parser.add_argument("--quick", action="store_true", help="a tiny size, to try all paths")
     options = parser.parse_args(arguments)

@@ -35,7 +35,7 @@ def prepare_places(
         ccp: Folder of Clothing Co-Parsing.
         backgrounds: Photos to paste people on.
         weights: HDF5 file with VGG-16's convolutions.
-        precision: Of the pretrained networks.
+        precision: Of the networks.
 
     Returns:
         Places by the parts' names.

@@ -51,7 +51,7 @@ class Place:
         weights: Of the pretrained backbone, or none.
         heatmaps: Shards.
         out: Folder of results.
-        precision: Of the pretrained networks: `fp32` or `bf16`.
+        precision: Of the networks: `fp32` or `bf16`.
     """
 
     data: Data
@@ -103,8 +103,7 @@ def train_and_score(training: Training, place: Place) -> None:
         feeds.of(chosen, shuffle=chosen is rows)
         for chosen in (rows, table.split("val"), table.split("test"))
     )
-    autocast = part.backbone != SCRATCH and place.precision == "bf16"
-    runner = _Runner(model, given=variant.given, autocast=autocast)
+    runner = _Runner(model, given=variant.given, autocast=place.precision == "bf16")
     best = _fit(runner, loss, train, val, config)
     scored = {"test": runner.scores(test)}
     if pasted := place.data.pasted_rows():
@@ -261,7 +260,7 @@ def _config(training: Training, place: Place) -> TrainConfig:
         weight_decay=part.budget.weight_decay,
         seed=training.seed,
         device="cpu",
-        precision=place.precision if pretrained else "fp32",
+        precision=place.precision,
         num_workers=0,
     )
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vsam_heatmaps.errors import UnreadablePhotoError, VsamError, explain_os_error
+from vsam_heatmaps.errors import UnreadablePhotoError
 
 from .common import EXIT_SOME_UNREADABLE, tell_unreadable
 
@@ -45,10 +45,11 @@ def tag(
     """Tag photos with a server, and print what vsam-predict writes: one JSON object a line."""
     from vsam.prediction_files import jsonl_writer, opened_output
     from vsam.serving.client import TagClient, TagError
+    from vsam.serving.tokens import read_tokens
     from vsam_heatmaps.images import MAX_BYTES
     from vsam_heatmaps.photos import list_photos
 
-    token = _read_token(token_file) if token_file else None
+    token = read_tokens(token_file)[0] if token_file else None
     listed = list_photos(photos, root=root)
     unreadable: list[tuple[str, str]] = []
     with (
@@ -88,15 +89,3 @@ def tag(
     tell_unreadable(unreadable)
     if unreadable:
         raise typer.Exit(EXIT_SOME_UNREADABLE)
-
-
-def _read_token(path: Path) -> str:
-    try:
-        lines = path.read_text(encoding="ascii").split()
-    except OSError as error:
-        raise explain_os_error(error, f"read {path}") from error
-    except UnicodeDecodeError as error:
-        raise VsamError(f"Expected {path} to hold printable ASCII alone.") from error
-    if not lines:
-        raise VsamError(f"Expected {path} to hold a token a line, but it is empty.")
-    return lines[0]

@@ -8,10 +8,8 @@ from typing import overload
 
 from ..hashes import HashIndex
 from ..photos import Photo, Photos
-from ..shards import Record, Shards, Status
+from ..shards import NO_HASH, Record, Shards, Status
 from .workers import Known, Moved, Outcome, Task, Unchanged, Written
-
-_NO_HASH = bytes(32)
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Earlier:
         if self._old is None:
             return []
         hashes = ((self._old.sha256(self._old.ids[at]), at) for at in positions)
-        return [(sha256, at) for sha256, at in hashes if sha256 != _NO_HASH]
+        return [(sha256, at) for sha256, at in hashes if sha256 != NO_HASH]
 
     def tasks(self, photos: Sequence[Photo]) -> Sequence[Task]:
         """Make the tasks of photos, each when it is asked for."""

@@ -16,12 +16,10 @@ from ..images import Decoded, decode, max_bytes
 from ..photos import Photo
 from ..poses import PoseEstimator, Poses
 from ..rendering import RenderOptions, render_heatmaps
-from ..shards import Record, Status, no_keypoints
+from ..shards import NO_HASH, Record, Status, no_keypoints
 
 LEAST_SIDE = 500
 """Large JPEGs are decoded at a reduced scale with at least this many pixels on the longer side."""
-
-_NO_HASH = bytes(32)
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ class RecordMaker:
     def outcome(self, task: Task) -> Outcome:
         """Make a photo's record, or say which one can be kept."""
         work, photo = self._work, task.photo
-        sha256, size = _NO_HASH, (0, 0)
+        sha256, size = NO_HASH, (0, 0)
         self._hashed(sha256)
         try:
             data = photo.read(max_bytes=max_bytes(work.max_pixels))
@@ -178,7 +176,7 @@ def unreadable(
     task: Task,
     render: RenderOptions,
     reason: str,
-    sha256: bytes = _NO_HASH,
+    sha256: bytes = NO_HASH,
     size: tuple[int, int] = (0, 0),
 ) -> Record | Unchanged:
     """Make the record of a photo that can't be read, unless the known one says just that."""

@@ -10,11 +10,10 @@ from ..errors import UnreadablePhotoError
 from ..images import decode_photo
 from ..overlays import Image, draw_skeleton, fit_tile, heat_overlay
 from ..photos import Photos
-from ..shards import Record, ShardInfo, Status
+from ..shards import NO_HASH, Record, ShardInfo, Status
 
 _THUMBNAIL = 320  # longer side in pixels: three sheets of 24 photos make a page of some 2 MB
 _JPEG_QUALITY = 80
-_NO_HASH = bytes(32)
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def make_tile(record: Record, info: ShardInfo, photos: Photos | None) -> Tile:
     position = photos.ids.find(record.id)
     if position is None:
         return Tile(record.id, told, not_drawn="not among the photos given")
-    if record.sha256 == _NO_HASH:
+    if record.sha256 == NO_HASH:
         return Tile(record.id, told, not_drawn="could not be opened when it was extracted")
     try:
         data = photos[position].read()

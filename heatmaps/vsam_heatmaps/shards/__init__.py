@@ -4,12 +4,13 @@ from .files import PATTERN
 from .merging import MergeReport, merge
 from .pruning import prune
 from .reading import Shards, read_info
-from .records import FORMAT_VERSION, Record, ShardInfo, Status, differences, no_keypoints
+from .records import FORMAT_VERSION, NO_HASH, Record, ShardInfo, Status, differences, no_keypoints
 from .writer import ShardWriter
 from .writing import write_shard
 
 __all__ = [
     "FORMAT_VERSION",
+    "NO_HASH",
     "PATTERN",
     "MergeReport",
     "Record",

@@ -15,6 +15,9 @@ from ..rendering import RenderOptions, compose_regions
 FORMAT = "vsam-heatmaps"
 FORMAT_VERSION = 1
 
+NO_HASH = bytes(32)
+"""The hash of a photo whose file could not be opened."""
+
 
 class Status(IntEnum):
     """What became of a photo."""
@@ -78,7 +81,7 @@ class Record:
         keypoints: (K, 4) float32: x, y as shares of the upright photo's width and height,
             visibility, presence of K landmarks, see `Poses`; NaN without a pose.
         size: Width and height of the upright photo in pixels; (0, 0) if unreadable.
-        sha256: Hash of the photo's file; zeros if it could not even be read.
+        sha256: SHA-256 of the photo's file; `NO_HASH` if it could not be opened.
         reason: Why the photo is unreadable, else empty.
         people: How many people were found.
     """

@@ -18,7 +18,7 @@ from ..errors import UnreadablePhotoError, VsamError
 from ..names import NameBlock
 from ..photos import Photo, Photos
 from ..progress import track
-from ..shards import ShardInfo, differences, read_info
+from ..shards import NO_HASH, ShardInfo, differences, read_info
 from ..shards.files import damage_told, list_shards, opened
 from .rules import (
     column_shapes,
@@ -30,7 +30,6 @@ from .rules import (
     render_options_of,
 )
 
-_NO_HASH = bytes(32)
 _T = TypeVar("_T")
 
 
@@ -270,7 +269,7 @@ class _Check:
 
     def _contents(self, photo: Photo, position: int) -> None:
         stored = bytes(self._hashes[32 * position : 32 * (position + 1)])
-        if stored == _NO_HASH:
+        if stored == NO_HASH:
             return  # it could not be opened then; whether it can now says nothing of the shards
         try:
             same = hashlib.sha256(photo.read()).digest() == stored

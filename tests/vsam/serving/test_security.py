@@ -135,16 +135,22 @@ def test_tls_and_tokens_keep_out_who_has_neither(pki, tiny_run, photos, tmp_path
 
 def test_the_tag_command_brings_a_token(photos, tmp_path, run_command):
     tokens = tmp_path / "tokens"
-    tokens.write_text(TOKEN)
+    tokens.write_text(f"\n with blanks {TOKEN} \nanother\n")
     with steered(tmp_path / "gate", token_file=tokens) as server:
         known = ("vsam", "tag", photos[0], "--server", server.address)
         done = run_command(*known, "--token-file", tokens)
         assert done.returncode == 0, done.stderr
         assert '"category"' in done.stdout
-        refused = run_command(*known)
-        assert refused.returncode == 1
-        assert "UNAUTHENTICATED" in the_error(refused.stderr)
-        assert refused.stdout == ""
+        unsendable = tmp_path / "unsendable"
+        unsendable.write_text("a\x07b\n")
+        for options, told in (
+            ((), "UNAUTHENTICATED"),
+            (("--token-file", unsendable), f"Expected {unsendable} to hold printable ASCII"),
+        ):
+            refused = run_command(*known, *options)
+            assert refused.returncode == 1
+            assert told in the_error(refused.stderr)
+            assert refused.stdout == ""
         # A second server on the same port would take turns with the first.
         port = server.address.rpartition(":")[2]
         second = run_command("vsam", "serve", "--model", tmp_path, "--port", port)

@@ -23,7 +23,8 @@ from .logs import tell
 from .messages import Interface
 from .metrics import Metrics
 from .options import ServiceOptions
-from .security import TokenGuard, Tokens, server_credentials
+from .security import TokenGuard, server_credentials
+from .tokens import Tokens
 
 _MAX_CALLS = 4096  # of all methods at once: health and reflection have no places of their own
 # Calls that came but were not looked at yet. Beyond, by default a thousand, gRPC drops them as

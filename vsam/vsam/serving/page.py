@@ -22,7 +22,8 @@ from vsam_heatmaps.errors import VsamError
 from .logs import tell
 from .options import ServiceOptions, check_least, check_port, is_loopback
 from .pictures import Pictures
-from .security import Tokens, tls_context
+from .security import tls_context
+from .tokens import Tokens
 
 DEFAULT_PAGE_PORT = 8062
 

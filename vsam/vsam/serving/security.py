@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,6 +12,7 @@ import grpc
 from vsam_heatmaps.errors import VsamError, explain_os_error
 
 from .options import ServiceOptions
+from .tokens import Tokens
 
 HEALTH = "/grpc.health.v1.Health/"
 """Open to everybody: load balancers have no token, and it tells nothing but its state."""
@@ -82,43 +80,6 @@ def server_credentials(options: ServiceOptions) -> grpc.ServerCredentials | None
 
 def _reason(error: Exception) -> str:
     return getattr(error, "reason", None) or str(error)
-
-
-class Tokens:
-    """Tokens, kept as their SHA-256, one of which a caller must bring.
-
-    Args:
-        path: A file with a token a line.
-
-    Raises:
-        VsamError: If there is none, or one could not be sent in a header.
-    """
-
-    def __init__(self, path: Path) -> None:
-        lines = [line.strip() for line in read_file(path).splitlines()]
-        tokens = [line for line in lines if line]
-        if not tokens:
-            raise VsamError(f"Expected {path} to hold a token a line, but it is empty.")
-        if not all(token.isascii() and token.decode("ascii").isprintable() for token in tokens):
-            raise VsamError(f"Expected {path} to hold printable ASCII alone.")
-        self._known = [hashlib.sha256(token).digest() for token in tokens]
-
-    def admits(self, authorization: str) -> bool:
-        """Say whether the value of an `authorization` header is `Bearer` with a known token.
-
-        Browsers, which can't send that, may send `Basic` with a token as password, and any name.
-        """
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() == "basic":
-            try:
-                token = base64.b64decode(token, validate=True).decode().partition(":")[2]
-            except ValueError:
-                return False
-        elif scheme.lower() != "bearer":
-            return False
-        digest = hashlib.sha256(token.strip().encode()).digest()
-        # All are compared, each in constant time: the answer's time tells nothing about a token.
-        return any([hmac.compare_digest(digest, known) for known in self._known])
 
 
 class TokenGuard(grpc.aio.ServerInterceptor):
