@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -13,10 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from vsam_heatmaps import interrupts
-from vsam_heatmaps.errors import VsamError
+from vsam_heatmaps.errors import VsamError, explain_os_error
 
 EXIT_ERROR = 1
-EXIT_USAGE = 2
 EXIT_SOME_UNREADABLE = 3
 EXIT_FINDINGS = 4
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -89,6 +89,9 @@ def run_app(app: typer.Typer, name: str) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # Large photos are refused by --max-pixels, with a line of ours; Pillow need not warn before.
     warnings.filterwarnings("ignore", message=".*decompression bomb.*")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # A name that the terminal's encoding does not know must not end what is done.
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = _run(app, name)
     try:
         sys.stdout.flush()
@@ -152,6 +155,12 @@ def _run(app: typer.Typer, name: str) -> int:
         return _fail(f"error: This needs {package}. Install it with: {remedy}.", EXIT_ERROR)
     except BrokenPipeError:
         return EXIT_ERROR
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # Not even whether it exists can be asked where a folder is closed or a name too long.
+        told = explain_os_error(error, f"look at {os.fsdecode(error.filename)}")
+        return _fail(f"error: {told}", EXIT_ERROR)
     except KeyboardInterrupt:
         return _interrupted()
     except _Terminated as ended:

@@ -240,9 +240,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("name", "value", "rule"),
         [
-            ("workers", 0, "at least 1"),
-            ("shard_size", 0, "at least 1"),
-            ("max_pixels", 0, "at least 1"),
+            ("workers", 0, "from 1 to 2147483647"),
+            ("shard_size", 0, "from 1 to 2147483647"),
+            ("max_pixels", 0, "from 1 to 2147483647"),
+            ("max_pixels", 10**20, "from 1 to 2147483647"),
             ("max_seconds", 0.0, "positive"),
             ("min_confidence", 1.5, "from 0 to 1"),
             ("people", "some", "one of main, all"),

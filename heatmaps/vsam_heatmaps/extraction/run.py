@@ -33,6 +33,7 @@ from .workers import Outcome, Task, Work, Written
 # Options that say how networks find poses, and their defaults.
 _OF_NETWORKS = {"pose_model": None, "pose_engine": "auto", "precision": "auto", "crops": None}
 
+_MOST = 2**31 - 1
 RUN_ENGINES = ("local", "ray")
 """Where an extraction runs: on this machine, or on a Ray cluster."""
 
@@ -95,8 +96,8 @@ class ExtractOptions:
             raise expected("max_seconds", "positive", self.max_seconds)
         for name in ("workers", "shard_size", "max_pixels"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise expected(name, "at least 1", value)
+            if value is not None and not 1 <= value <= _MOST:
+                raise expected(name, f"from 1 to {_MOST}", value)
 
 
 def _no_counts() -> dict[str, int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vsam_heatmaps.errors import VsamError, expected
+from vsam_heatmaps.images import MAX_PIXELS
 
 DEFAULT_PORT = 8061
 MIB = 1 << 20
@@ -46,7 +47,7 @@ class ServiceOptions:
     port: int = DEFAULT_PORT
     max_queue: int = 0
     max_bytes: int = 20 * MIB
-    max_pixels: int = 100_000_000
+    max_pixels: int = MAX_PIXELS
     buffer_bytes: int = 512 * MIB
     workers: int = 4
     idle_seconds: float = 60.0
