@@ -7,6 +7,7 @@ import base64
 import csv
 import io
 import json
+import os
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -410,9 +411,36 @@ def test_the_server_fetches_no_address(client, site):
     address = {"path": "http://203.0.113.1/a.png", "meta": {"_type": "gradio.FileData"}}
     with pytest.raises(AppError, match="nothing is fetched"):
         client.predict(address, api_name="/predict")
-    here = {"path": str(site.run / "config.json"), "meta": {"_type": "gradio.FileData"}}
-    with pytest.raises(AppError):
-        client.predict(here, api_name="/predict")
+
+
+def test_the_server_reads_no_file_that_a_visitor_names(site, photo, tmp_path):
+    """It would tell what lies there; a pipe that nobody writes to would stop the whole page."""
+    import httpx
+
+    refused = "Expected a file to be uploaded, not a path"
+    api = f"{site.url}/gradio_api"
+    pipe = tmp_path / "pipe.jpg"
+    os.mkfifo(pipe)
+    page = httpx.get(f"{site.url}/config").json()
+    kinds = {each["id"]: each["type"] for each in page["components"]}
+    events = {
+        event["id"]: inputs
+        for event in page["dependencies"]
+        if {"image", "file"} & set(inputs := [kinds[id_] for id_ in event["inputs"]])
+    }
+    assert len(events) == 3  # the photo's, the gallery's, and that of programs
+    for path in (photo, pipe, tmp_path / "none.jpg", site.temporary / ".." / photo):
+        named = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+        call = httpx.post(f"{api}/call/predict", json={"data": [named, None, False]}).json()
+        assert refused in httpx.get(f"{api}/call/predict/{call['event_id']}", timeout=60).text
+        for event, inputs in events.items():
+            session = f"{event}-{path.name}"
+            data = [named if kind in ("image", "file") else None for kind in inputs]
+            body = {"fn_index": event, "data": data, "session_hash": session}
+            httpx.post(f"{api}/queue/join", json=body)
+            told = httpx.get(f"{api}/queue/data?session_hash={session}", timeout=60)
+            assert refused in told.text
+    assert not list(site.temporary.rglob(pipe.name))
 
 
 def test_a_drawing_that_is_a_script_is_never_shown(client, site, tmp_path):

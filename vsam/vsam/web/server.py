@@ -134,7 +134,7 @@ def make_app(
     from .page import Page
     from .poses import PoseFinder
     from .tagging import Tagger
-    from .uploads import fetch_nothing
+    from .uploads import take_uploads_alone
 
     entries = [] if options.predictions is None else read_predictions(options.predictions)
     poses = PoseFinder(options.pose_model)
@@ -143,9 +143,9 @@ def make_app(
         draw_examples() if options.examples is None else find_examples(options.examples, tagger)
     )
     page = Page(tagger, poses, Gallery(entries, options.photos, tagger), examples)
-    fetch_nothing()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     blocks = page.build()
+    take_uploads_alone(blocks)
     app = gradio.mount_gradio_app(
         app,
         blocks,

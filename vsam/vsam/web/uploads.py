@@ -2,7 +2,7 @@
 
 Gradio's own image input opens a file with every format that Pillow knows, before any limit of ours
 is looked at. So events that take photos are told `preprocess=False`, and get what is read here.
-Gradio has checked by then that the file is an upload.
+Gradio has checked by then that the file is an upload: `take_uploads_alone` sees to it.
 """
 
 from __future__ import annotations
@@ -47,16 +47,33 @@ def uploads_of(payload: Sequence[Mapping[str, Any]] | None) -> list[Upload]:
     return [upload for one in payload or () if (upload := upload_of(one)) is not None]
 
 
-def fetch_nothing() -> None:
-    """Make Gradio refuse addresses that a visitor gives in the place of a file.
+def take_uploads_alone(blocks: gr.Blocks) -> None:
+    """Make Gradio refuse what a visitor gives in the place of an uploaded file.
 
-    It would fetch them, from this machine and in its name.
+    An address it would fetch, from this machine and in its name. A path it would read, whatever
+    lies there: it checks paths only of pages that its own `launch` started.
+
+    Args:
+        blocks: The page.
     """
     from gradio import processing_utils
+    from gradio.exceptions import InvalidPathError
 
     async def refuse(*_: object, **__: object) -> str:
         raise gr.Error(
             "Expected a file, not an address: nothing is fetched.", print_exception=False
         )
 
+    check_allowed = processing_utils._check_allowed
+
+    def check(path: str | Path, check_in_upload_folder: bool) -> None:
+        try:
+            check_allowed(path, check_in_upload_folder)
+        except InvalidPathError as error:
+            raise gr.Error(
+                "Expected a file to be uploaded, not a path.", print_exception=False
+            ) from error
+
     processing_utils.async_ssrf_protected_download = refuse
+    processing_utils._check_allowed = check
+    blocks.has_launched = True
