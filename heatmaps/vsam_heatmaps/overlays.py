@@ -12,6 +12,7 @@ from .atomic import write_bytes
 from .errors import UnreadablePhotoError, VsamError, expected
 from .images import decode_photo, max_bytes, read_bytes
 from .landmarks import LANDMARK_SETS
+from .photos import list_photos
 from .shards import Record, Shards, Status
 
 Image = NDArray[np.uint8]
@@ -201,7 +202,7 @@ def view_records(shards: Shards, ids: Sequence[str], photos: Path, out: Path) ->
                 f"Expected {id_!r} to be in {shards.path}, but it is not. "
                 f"Ids there look like {shards.ids[0]!r}."
             )
-        record, path = shards[id_], photos / id_
+        record, path = shards[id_], _path(photos, id_)
         try:
             data = read_bytes(path, max_bytes=max_bytes(info.max_pixels))
             photo = decode_photo(data, max_pixels=info.max_pixels)
@@ -217,6 +218,16 @@ def view_records(shards: Shards, ids: Sequence[str], photos: Path, out: Path) ->
                 )
         rows.append(record_row(photo, record, min_visibility=info.min_visibility))
     write_picture(out, np.vstack(rows))
+
+
+def _path(photos: Path, id_: str) -> Path:
+    """Find a photo's file. Where a name is not UTF-8, the id doesn't tell it: the listing does."""
+    path = photos / id_
+    if "\\x" in id_ and not path.exists():
+        listed = list_photos([photos])
+        position = listed.ids.find(id_)
+        path = path if position is None else listed[position].path
+    return path
 
 
 def write_picture(out: Path, picture: Image) -> None:

@@ -1,6 +1,7 @@
 """Overlays: hot where the map is hot, joints where the keypoints are, pictures that are whole."""
 
 import hashlib
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -232,6 +233,26 @@ class TestAsExtracted:
         assert (self.view(tmp_path, photo, record, max_pixels=19 * 25) == 90).all()
         with pytest.raises(VsamError, match=r"more than the limit of 474 \(--max-pixels\)"):
             self.view(tmp_path, photo, record, max_pixels=19 * 25 - 1)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"\xff/a.png", b"plain\\xe9.png"])
+def test_photos_whose_names_are_no_text_are_found_by_their_ids(tmp_path, name):
+    photo = tmp_path / "photos" / os.fsdecode(name)
+    try:
+        photo.parent.mkdir(parents=True)
+        Image.new("RGB", (19, 25), (90, 90, 90)).save(photo)
+    except OSError:
+        pytest.skip("this file system allows UTF-8 names only")
+    sha256 = hashlib.sha256(photo.read_bytes()).digest()
+    id_ = name.decode("utf-8", "backslashreplace")
+    write(tmp_path / "shards", 0, [make_record(id_, status=Status.NO_POSE, sha256=sha256)])
+    shards, out = Shards(tmp_path / "shards"), tmp_path / "out.png"
+    view_records(shards, [id_], tmp_path / "photos", out)
+    assert (np.asarray(Image.open(out))[20:, :190] == 90).all()
+    photo.unlink()
+    Image.new("RGB", (19, 25)).save(tmp_path / "photos" / "other.png")
+    with pytest.raises(VsamError, match=r"No such file or directory\. Check --photos\.$"):
+        view_records(shards, [id_], tmp_path / "photos", out)
 
 
 def test_a_photo_that_changed_is_not_shown_with_old_maps(tmp_path, mannequins, shards):
