@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+from image_files import tiff
 from PIL import Image, ImageOps
 
 from vsam_heatmaps import read_photo
@@ -92,6 +93,22 @@ def test_exif_rotation_is_applied(tmp_path, kind, orientation):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("colours", ["RGB", "RGBA"])
+def test_animations_are_rotated_too(tmp_path, colours, orientation):
+    rgba = Image.fromarray(np.dstack([gradients(), opacity()]))
+    first, second = rgba.convert(colours), Image.new(colours, (WIDTH, HEIGHT), "red")
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    options = {"save_all": True, "append_images": [second], "lossless": True, "exact": True}
+    photo = read(tmp_path, encode(first, "WEBP", exif=exif, **options))
+    still = decode_photo(encode(first, "WEBP", exif=exif, lossless=True, exact=True))
+    assert levels_apart(photo, still) == 0
+    if colours == "RGB":
+        first.getexif()[EXIF_ORIENTATION] = orientation
+        assert levels_apart(photo, np.asarray(ImageOps.exif_transpose(first))) == 0
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
 def test_transparency_lies_over_white_and_is_rotated_too(tmp_path, kind, orientation):
     exif = Image.Exif()
@@ -169,6 +186,22 @@ def test_every_kind_becomes_rgb(tmp_path, mode, kind, options, tolerance):
     assert len(np.unique(reference)) > 1
     # The name says nothing: what is inside counts.
     assert levels_apart(read(tmp_path, data, "PHOTO.JPG"), reference) <= tolerance
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_cmyk_of_16_bits(tmp_path, order, packed):
+    """As printers have it, and as Pillow reads it: the high bytes count."""
+    values = np.random.default_rng(0).integers(0, 2**16, (HEIGHT, WIDTH, 4), np.uint16)
+    pixels = values.astype(f"{order}u2").tobytes()
+    tags = {258: (3, [16] * 4), 259: (3, [8 if packed else 1]), 262: (3, [5]), 277: (3, [4])}
+    data = tiff(
+        WIDTH, HEIGHT, order=order, tags=tags, pixels=zlib.compress(pixels) if packed else pixels
+    )
+    photo = read(tmp_path, data)
+    assert levels_apart(photo, np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))) == 0
+    high = Image.fromarray((values >> 8).astype(np.uint8), "CMYK")
+    assert levels_apart(photo, np.asarray(high.convert("RGB"))) == 0
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
