@@ -204,6 +204,30 @@ def test_cmyk_of_16_bits(tmp_path, order, packed):
     assert levels_apart(photo, np.asarray(high.convert("RGB"))) == 0
 
 
+@pytest.mark.parametrize("transparent", [False, True])
+def test_planes_of_16_bits(tmp_path, transparent):
+    """CMYK, and RGB with opacity. Pillow gets them wrong unless they are compressed."""
+    values = np.random.default_rng(0).integers(0, 2**16, (HEIGHT, WIDTH, 4), np.uint16)
+    colours = {262: (3, [2]), 338: (3, [2])} if transparent else {262: (3, [5])}
+    high = Image.fromarray((values >> 8).astype(np.uint8), "RGBA" if transparent else "CMYK")
+    if transparent:
+        high = Image.alpha_composite(Image.new("RGBA", high.size, "white"), high)
+    for compression in (8, 1):
+        planes = [plane.tobytes() for plane in values.transpose(2, 0, 1).astype("<u2")]
+        if compression == 8:
+            planes = [zlib.compress(plane) for plane in planes]
+        sizes = [len(plane) for plane in planes]
+        starts = [8 + sum(sizes[:number]) for number in range(4)]
+        tags = {258: (3, [16] * 4), 259: (3, [compression]), 277: (3, [4]), 284: (3, [2])}
+        tags |= colours | {273: (4, starts), 279: (4, sizes)}
+        data = tiff(WIDTH, HEIGHT, tags=tags, pixels=b"".join(planes))
+        if compression == 8:
+            assert levels_apart(read(tmp_path, data), np.asarray(high.convert("RGB"))) == 0
+        else:
+            with pytest.raises(UnreadablePhotoError, match="uncompressed planes of 16 bits; save"):
+                read(tmp_path, data)
+
+
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
 def test_of_an_animation_the_first_frame_is_taken(tmp_path, kind):
     first, second = Image.fromarray(gradients()), Image.fromarray(255 - gradients())

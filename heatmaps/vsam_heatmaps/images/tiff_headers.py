@@ -30,7 +30,7 @@ _TILE_WIDTH, _TILE_HEIGHT, _TILES, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 322, 323, 32
 _COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946})
 _GREYS, _RGB, _PALETTE, _CMYK, _LAB = (0, 1), 2, 3, 5, 8
 _PHOTOMETRICS = frozenset({*_GREYS, _RGB, _PALETTE, _CMYK, 6, _LAB})  # 6: YCbCr
-_FLOAT, _SEPARATE = 3, 2
+_FLOAT, _SEPARATE, _UNCOMPRESSED = 3, 2, 1
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,10 @@ def read_directory(data: bytes) -> tuple[tuple[int, int], bool]:
         or bits[0] == 2
         or (bits[0] == 4 and photometric != _PALETTE)
     )
+    planes = directory.values(_PLANAR, 1)[0] == _SEPARATE
+    if pillow and planes and bits[0] == 16 and compression == _UNCOMPRESSED:
+        # Pillow would take them for planes of 8 bits, and make wrong colours of them.
+        raise _unsupported("uncompressed planes of 16 bits; save it with LZW or deflate")
     return (width, height), pillow
 
 
