@@ -13,7 +13,7 @@ from .errors import VsamError
 from .pose_model import find_pose_model, leave_out_segmentation
 from .poses import MAX_PEOPLE, PoseEstimator, Poses, main_person_first, no_poses
 
-_LONGEST_SIDE = 32_767  # pixels; OpenCV, inside MediaPipe, counts them in 16 bits
+_LONGEST_SIDE = 32_766  # pixels; OpenCV, inside MediaPipe, asks for fewer than 32,767
 
 
 class MediaPipePoseEstimator(PoseEstimator):

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from .atomic import write_bytes
 from .errors import UnreadablePhotoError, VsamError, expected
-from .images import decode_photo, read_bytes
+from .images import decode_photo, max_bytes, read_bytes
 from .landmarks import LANDMARK_SETS
+from .photos import list_photos
 from .shards import Record, Shards, Status
 
 Image = NDArray[np.uint8]
@@ -150,17 +151,24 @@ def caption(width: int, text: str, *, height: int = 20, colour: str = "#222222")
     return np.asarray(strip)
 
 
-def record_row(photo: Image, record: Record, *, tile: tuple[int, int] = (190, 250)) -> Image:
+def record_row(
+    photo: Image,
+    record: Record,
+    *,
+    min_visibility: float = 0.5,
+    tile: tuple[int, int] = (190, 250),
+) -> Image:
     """Draw one photo's row: the photo with its skeleton, then each map over the photo.
 
     Args:
         photo: (H, W, 3) uint8 RGB.
         record: The photo's record; single joints' maps are shown as one.
+        min_visibility: Joints that are less visible are left out of the skeleton.
         tile: Width and height of a tile in pixels.
     """
     width, height = tile
     told = f"{record.id}  {record.status.name.lower()}"
-    tiles = [(told, draw_skeleton(photo, record.keypoints))]
+    tiles = [(told, draw_skeleton(photo, record.keypoints, min_visibility=min_visibility))]
     shown = record.channels if len(record.channels) <= 8 else ()
     for name, heat in zip(shown, record.heatmaps, strict=False):
         tiles.append((f"{name}  max {heat.max() / 255:.2f}", heat_overlay(photo, heat)))
@@ -172,6 +180,8 @@ def record_row(photo: Image, record: Record, *, tile: tuple[int, int] = (190, 25
 
 def view_records(shards: Shards, ids: Sequence[str], photos: Path, out: Path) -> None:
     """Write a picture with one row a photo: skeleton and maps as overlays.
+
+    Photos are read within the limits of the extraction, and joints are left out as it did.
 
     Args:
         shards: Where the records are.
@@ -185,17 +195,17 @@ def view_records(shards: Shards, ids: Sequence[str], photos: Path, out: Path) ->
     """
     import hashlib
 
-    rows = []
+    rows, info = [], shards.info
     for id_ in ids:
         if id_ not in shards:
             raise VsamError(
                 f"Expected {id_!r} to be in {shards.path}, but it is not. "
                 f"Ids there look like {shards.ids[0]!r}."
             )
-        record, path = shards[id_], photos / id_
+        record, path = shards[id_], _path(photos, id_)
         try:
-            data = read_bytes(path)
-            photo = decode_photo(data)
+            data = read_bytes(path, max_bytes=max_bytes(info.max_pixels))
+            photo = decode_photo(data, max_pixels=info.max_pixels)
         except UnreadablePhotoError as error:
             if record.status is not Status.UNREADABLE:
                 raise VsamError(f"Could not read {path}: {error}. Check --photos.") from error
@@ -206,8 +216,18 @@ def view_records(shards: Shards, ids: Sequence[str], photos: Path, out: Path) ->
                     f"{path} is not the photo that was extracted under this id: its contents "
                     "differ. Check --photos, or extract again."
                 )
-        rows.append(record_row(photo, record))
+        rows.append(record_row(photo, record, min_visibility=info.min_visibility))
     write_picture(out, np.vstack(rows))
+
+
+def _path(photos: Path, id_: str) -> Path:
+    """Find a photo's file. Where a name is not UTF-8, the id doesn't tell it: the listing does."""
+    path = photos / id_
+    if "\\x" in id_ and not path.exists():
+        listed = list_photos([photos])
+        position = listed.ids.find(id_)
+        path = path if position is None else listed[position].path
+    return path
 
 
 def write_picture(out: Path, picture: Image) -> None:

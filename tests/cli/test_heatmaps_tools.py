@@ -1,10 +1,12 @@
 """`vsam-heatmaps` verify, merge and report as a user runs them, and how each of them fails."""
 
+import hashlib
 import json
 import shutil
 
 import h5py
 import pytest
+from image_files import encode, noise
 from made_shards import make_record, same, write
 
 from vsam_heatmaps import Shards, Status
@@ -87,6 +89,42 @@ class TestVerify:
         assert "but it is not there." in said
         said = one_line(call_command(NAME, "verify", shards, "--photos", tmp_path))
         assert "to hold photos, but it holds none." in said
+
+
+class TestPhotosOfAParquetFile:
+    """With two columns of images: the extraction took one of them."""
+
+    @pytest.fixture
+    def table(self, tmp_path):
+        """Give the file, and beside it `shards` of its column `front`."""
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        columns = {
+            name: [encode(noise(width + row), "PNG") for row in range(3)]
+            for name, width in (("front", 40), ("back", 60))
+        }
+        ids = [f"{row}.png" for row in range(3)]
+        path = tmp_path / "photos.parquet"
+        pq.write_table(pa.table({"id": ids} | columns), path)
+        hashes = [hashlib.sha256(data).digest() for data in columns["front"]]
+        made = zip(ids, hashes, strict=True)
+        write(tmp_path / "shards", 0, [make_record(id_, sha256=sha256) for id_, sha256 in made])
+        return path
+
+    def test_verify(self, call_command, table):
+        command = (NAME, "verify", table.parent / "shards", "--photos", table)
+        assert call_command(*command, "--image-column", "front").returncode == 0
+        other = call_command(*command, "--image-column", "back")
+        assert other.returncode == 4
+        assert other.stdout.count("are not those that were extracted") == 3
+        assert "Name one with --image-column." in one_line(call_command(*command))
+
+    def test_report(self, call_command, table):
+        out = table.parent / "report.html"
+        command = (NAME, "report", table.parent / "shards", "--photos", table, "--out", out)
+        assert call_command(*command, "--image-column", "front").returncode == 0
+        page = out.read_text(encoding="utf-8")
+        assert page.count('<img src="data:image/jpeg;base64,') == 12  # random and worst ones
+        assert "Name one with --image-column." in one_line(call_command(*command))
 
 
 class TestMerge:

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 
@@ -214,6 +215,30 @@ class TestEngine:
             assert isinstance(estimator, MediaPipePoseEstimator)
             assert (estimator.name, estimator.precision) == ("mediapipe", "f32")
             assert estimator.model == model
+
+    def test_mediapipe_answers_however_long_a_photo_is(self, model):
+        """In a process: a side that is too long for OpenCV ends it."""
+        code = (
+            "import sys\n"
+            "from pathlib import Path\n"
+            "import numpy as np\n"
+            "from vsam_heatmaps import MediaPipePoseEstimator\n"
+            "with MediaPipePoseEstimator(Path(sys.argv[1])) as estimator:\n"
+            "    for side in 32_766, 32_767, 60_000:\n"
+            "        photo = np.full((side, 40, 3), 128, np.uint8)\n"
+            "        for each in photo, photo.transpose(1, 0, 2):\n"
+            "            print(side, len(estimator.estimate(each)))\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(model.path)],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-1000:]
+        sides = [int(line.split()[0]) for line in done.stdout.splitlines()]
+        assert sides == [32_766, 32_766, 32_767, 32_767, 60_000, 60_000]
 
     @needs_openvino
     @pytest.mark.parametrize("crops", [False, True])

@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+from image_files import tiff
 from PIL import Image, ImageOps
 
 from vsam_heatmaps import read_photo
@@ -92,6 +93,22 @@ def test_exif_rotation_is_applied(tmp_path, kind, orientation):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("colours", ["RGB", "RGBA"])
+def test_animations_are_rotated_too(tmp_path, colours, orientation):
+    rgba = Image.fromarray(np.dstack([gradients(), opacity()]))
+    first, second = rgba.convert(colours), Image.new(colours, (WIDTH, HEIGHT), "red")
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    options = {"save_all": True, "append_images": [second], "lossless": True, "exact": True}
+    photo = read(tmp_path, encode(first, "WEBP", exif=exif, **options))
+    still = decode_photo(encode(first, "WEBP", exif=exif, lossless=True, exact=True))
+    assert levels_apart(photo, still) == 0
+    if colours == "RGB":
+        first.getexif()[EXIF_ORIENTATION] = orientation
+        assert levels_apart(photo, np.asarray(ImageOps.exif_transpose(first))) == 0
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
 def test_transparency_lies_over_white_and_is_rotated_too(tmp_path, kind, orientation):
     exif = Image.Exif()
@@ -169,6 +186,46 @@ def test_every_kind_becomes_rgb(tmp_path, mode, kind, options, tolerance):
     assert len(np.unique(reference)) > 1
     # The name says nothing: what is inside counts.
     assert levels_apart(read(tmp_path, data, "PHOTO.JPG"), reference) <= tolerance
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_cmyk_of_16_bits(tmp_path, order, packed):
+    """As printers have it, and as Pillow reads it: the high bytes count."""
+    values = np.random.default_rng(0).integers(0, 2**16, (HEIGHT, WIDTH, 4), np.uint16)
+    pixels = values.astype(f"{order}u2").tobytes()
+    tags = {258: (3, [16] * 4), 259: (3, [8 if packed else 1]), 262: (3, [5]), 277: (3, [4])}
+    data = tiff(
+        WIDTH, HEIGHT, order=order, tags=tags, pixels=zlib.compress(pixels) if packed else pixels
+    )
+    photo = read(tmp_path, data)
+    assert levels_apart(photo, np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))) == 0
+    high = Image.fromarray((values >> 8).astype(np.uint8), "CMYK")
+    assert levels_apart(photo, np.asarray(high.convert("RGB"))) == 0
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_planes_of_16_bits(tmp_path, transparent):
+    """CMYK, and RGB with opacity. Pillow gets them wrong unless they are compressed."""
+    values = np.random.default_rng(0).integers(0, 2**16, (HEIGHT, WIDTH, 4), np.uint16)
+    colours = {262: (3, [2]), 338: (3, [2])} if transparent else {262: (3, [5])}
+    high = Image.fromarray((values >> 8).astype(np.uint8), "RGBA" if transparent else "CMYK")
+    if transparent:
+        high = Image.alpha_composite(Image.new("RGBA", high.size, "white"), high)
+    for compression in (8, 1):
+        planes = [plane.tobytes() for plane in values.transpose(2, 0, 1).astype("<u2")]
+        if compression == 8:
+            planes = [zlib.compress(plane) for plane in planes]
+        sizes = [len(plane) for plane in planes]
+        starts = [8 + sum(sizes[:number]) for number in range(4)]
+        tags = {258: (3, [16] * 4), 259: (3, [compression]), 277: (3, [4]), 284: (3, [2])}
+        tags |= colours | {273: (4, starts), 279: (4, sizes)}
+        data = tiff(WIDTH, HEIGHT, tags=tags, pixels=b"".join(planes))
+        if compression == 8:
+            assert levels_apart(read(tmp_path, data), np.asarray(high.convert("RGB"))) == 0
+        else:
+            with pytest.raises(UnreadablePhotoError, match="uncompressed planes of 16 bits; save"):
+                read(tmp_path, data)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])

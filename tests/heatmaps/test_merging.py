@@ -1,11 +1,13 @@
 """Merge: each photo's record once, to the byte, whatever the split; all of it or nothing."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -154,6 +156,65 @@ def test_an_empty_folder_and_a_link_are_filled(inputs, tmp_path):
     assert len(Shards(tmp_path / "deep" / "er" / "out")) == 120
 
 
+@contextlib.contextmanager
+def mounted(*arguments) -> Iterator[None]:
+    """Mount something on a folder, the last of the arguments."""
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("only root may mount a disk")
+    if subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting is not allowed here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", arguments[-1]], check=True)
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Let this process, which is root's, have no rights of its own."""
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+class TestFoldersOfOthers:
+    """An ended extraction left its lock in them, which may be read, but not written."""
+
+    def check(self, folder, seen, out, reader=contextlib.nullcontext):
+        """Merge what a reader sees of a folder, while somebody writes into it and after that."""
+        with filelock.FileLock(folder / ".lock", mode=0o644), reader():
+            with pytest.raises(VsamError) as refused:
+                merge([seen], out)
+            assert str(refused.value) == (
+                f"An extraction is writing into {seen}. Wait until it ends."
+            )
+        with reader():
+            assert merge([seen], out).records == 60
+
+    def test_on_a_disk_that_is_only_read(self, inputs, tmp_path):
+        seen = tmp_path / "seen"
+        seen.mkdir()
+        with mounted("--bind", inputs[0], seen):
+            subprocess.run(["mount", "-o", "remount,bind,ro", seen], check=True)
+            self.check(inputs[0], seen, tmp_path / "out")
+
+    @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root has others")
+    def test_of_another_user(self, inputs, tmp_path):
+        merge(inputs, tmp_path / "out")  # imports what nobody might not read
+        with TemporaryDirectory() as temporary:  # nobody may not enter `tmp_path`
+            folder = shutil.copytree(inputs[0], Path(temporary) / "theirs")
+            own = Path(temporary) / "own"
+            own.mkdir()
+            own.chmod(0o777)
+            Path(temporary).chmod(0o755)
+            self.check(folder, folder, own / "out", as_nobody)
+            (folder / ".lock").chmod(0)
+            with as_nobody():
+                assert merge([folder], own / "again").records == 60
+
+
 class TestRefusals:
     def refusal(self, inputs, out, **options):
         before = {path: path.stat().st_mtime_ns for path in out.parent.rglob("*")}
@@ -193,18 +254,11 @@ class TestRefusals:
         assert "but it is a file." in self.refusal(inputs, tmp_path / "file")
 
     def test_a_disk_of_its_own(self, inputs, tmp_path):
-        if os.geteuid() != 0 or not shutil.which("mount"):
-            pytest.skip("only root may mount a disk")
         disk = tmp_path / "disk"
         disk.mkdir()
-        mount = ["mount", "-t", "tmpfs", "tmpfs", str(disk)]
-        if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-            pytest.skip("mounting is not allowed here")
-        try:
+        with mounted("-t", "tmpfs", "tmpfs", disk):
             said = self.refusal(inputs, disk)
             assert said == f"{disk} is a disk's own folder and can't be replaced. Name one in it."
-        finally:
-            subprocess.run(["umount", str(disk)], check=True)
 
     def test_inputs_that_are_not_whole(self, inputs, tmp_path):
         assert "but it is not there." in self.refusal([tmp_path / "none"], tmp_path / "out")

@@ -1,9 +1,14 @@
 """Overlays: hot where the map is hot, joints where the keypoints are, pictures that are whole."""
 
+import hashlib
+import os
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_shards import INFO, make_record, write
 from PIL import Image
 
 from vsam_heatmaps import (
@@ -198,6 +203,56 @@ def test_pictures_are_written_whole_or_refused(tmp_path, mannequins, shards):
             "Show fewer photos, or write a .png."
         )
     assert [path.name for path in tmp_path.iterdir()] == ["a.PNG"]
+
+
+class TestAsExtracted:
+    """The picture follows the options that the shards record."""
+
+    def view(self, folder, photo, record, **changes) -> np.ndarray:
+        """Draw one record of shards with other options; give the row's first tile."""
+        sha256 = hashlib.sha256(photo.read_bytes()).digest()
+        record = replace(record, id=photo.name, sha256=sha256)
+        write(folder / "shards", 0, [record], replace(INFO, **changes))
+        view_records(Shards(folder / "shards"), [photo.name], photo.parent, folder / "out.png")
+        return np.asarray(Image.open(folder / "out.png"))[20:, :190]
+
+    def test_joints_are_left_out_as_there(self, tmp_path):
+        photo = tmp_path / "a.png"
+        Image.new("RGB", (190, 250), (90, 90, 90)).save(photo)
+        keypoints = pose({"left_hip": (0.5, 0.25), "left_knee": (0.5, 0.75)}, visibility=0.4)
+        keypoints[np.isnan(keypoints[:, 0]), 2:] = 0
+        record = make_record("a.png", keypoints=keypoints)
+        for least, shown in ((0.3, True), (0.5, False)):
+            drawn = self.view(tmp_path, photo, record, min_visibility=least)
+            assert (drawn != 90).any() == shown
+
+    def test_photos_are_as_large_as_there(self, tmp_path):
+        photo = tmp_path / "a.png"
+        Image.new("RGB", (19, 25), (90, 90, 90)).save(photo)
+        record = make_record("a.png", status=Status.NO_POSE)
+        assert (self.view(tmp_path, photo, record, max_pixels=19 * 25) == 90).all()
+        with pytest.raises(VsamError, match=r"more than the limit of 474 \(--max-pixels\)"):
+            self.view(tmp_path, photo, record, max_pixels=19 * 25 - 1)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"\xff/a.png", b"plain\\xe9.png"])
+def test_photos_whose_names_are_no_text_are_found_by_their_ids(tmp_path, name):
+    photo = tmp_path / "photos" / os.fsdecode(name)
+    try:
+        photo.parent.mkdir(parents=True)
+        Image.new("RGB", (19, 25), (90, 90, 90)).save(photo)
+    except OSError:
+        pytest.skip("this file system allows UTF-8 names only")
+    sha256 = hashlib.sha256(photo.read_bytes()).digest()
+    id_ = name.decode("utf-8", "backslashreplace")
+    write(tmp_path / "shards", 0, [make_record(id_, status=Status.NO_POSE, sha256=sha256)])
+    shards, out = Shards(tmp_path / "shards"), tmp_path / "out.png"
+    view_records(shards, [id_], tmp_path / "photos", out)
+    assert (np.asarray(Image.open(out))[20:, :190] == 90).all()
+    photo.unlink()
+    Image.new("RGB", (19, 25)).save(tmp_path / "photos" / "other.png")
+    with pytest.raises(VsamError, match=r"No such file or directory\. Check --photos\.$"):
+        view_records(shards, [id_], tmp_path / "photos", out)
 
 
 def test_a_photo_that_changed_is_not_shown_with_old_maps(tmp_path, mannequins, shards):

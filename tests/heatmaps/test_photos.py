@@ -76,6 +76,18 @@ def test_a_broken_link_is_listed_and_reported(folder):
         read_photo(list_photos([folder])[1].path)
 
 
+def test_links_that_no_system_follows_are_listed_and_reported(folder):
+    put(folder, "a.jpg")
+    reasons = {"circle": "Too many levels of symbolic links", "long": "File name too long"}
+    for name, target in (("circle", "circle.jpg"), ("long", "x" * 300)):
+        (folder / f"{name}.jpg").symlink_to(target)
+        (folder / name).symlink_to(target)  # neither a photo nor a folder
+    assert ids(folder) == ["a.jpg", "circle.jpg", "long.jpg"]
+    for photo in list_photos([folder])[1:]:
+        with pytest.raises(UnreadablePhotoError, match=f"^{reasons[photo.path.stem]}$"):
+            photo.read()
+
+
 def test_any_name_that_the_system_allows(folder):
     names = ["a b.jpg", "été 日本 👗.jpg", "new\nline.jpg", "quote'\".jpg", "-rf.jpg", "%s.jpg"]
     put(folder, *names)

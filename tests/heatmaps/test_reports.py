@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_files import jpeg
 from made_shards import INFO, SIDE, make_record, write
 from PIL import Image
 
@@ -113,7 +114,7 @@ def pictured(tmp_path):
             ((31, 7), Status.OK),
             ((640, 400), Status.NO_POSE),
             ((50, 50), Status.NO_POSE),
-            ((500, 300), Status.UNREADABLE),  # too many pixels for that extraction, say
+            ((500, 300), Status.UNREADABLE),  # of a kind that was not read then, say
         ]
     ):
         path = photos / f"{number}.png"
@@ -356,6 +357,21 @@ class TestPictures:
         write(folder, 1, [gone])
         text = report(folder, photos=list_photos([photos])).text["unreadable"]
         assert "could not be opened when it was extracted\nlater.png\n" in text
+
+    def test_photos_may_be_as_large_as_in_the_extraction(self, tmp_path):
+        photo = tmp_path / "photos" / "large.jpg"
+        photo.parent.mkdir()
+        width, height = 11_000, 10_000  # 110 megapixels, decoded at an eighth
+        photo.write_bytes(jpeg(width, height, channels=1))
+        record = make_record(
+            "large.jpg", 1, Status.NO_POSE, size=(width, height),
+            sha256=hashlib.sha256(photo.read_bytes()).digest(),
+        )  # fmt: skip
+        for limit, pictures in ((width * height - 1, 0), (width * height, 1)):
+            folder = tmp_path / str(limit)
+            write(folder, 0, [record], replace(INFO, max_pixels=limit))
+            page = report(folder, photos=list_photos([photo.parent]))
+            assert len(page.pictures()) == pictures
 
     def test_broken_photos_have_no_picture(self, tmp_path):
         broken = tmp_path / "photos" / "broken.jpg"

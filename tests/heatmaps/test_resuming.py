@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from coco_files import annotation, document, saved
 from extracting import contents, copy_photos, plain
 from killers import HARMLESS, KILLED, KillerEngine, write_photo
 from made_shards import make_record, write
@@ -121,6 +122,28 @@ class TestRenamed:
         again = extract([photos], out, options=OPTIONS)
         assert counted == []
         assert again.unreadable == [("still.jpg", first.unreadable[0][1])]
+
+    def test_keypoints_are_those_of_the_new_name(self, photos, tmp_path):
+        for name in ("00001.jpg", "00004.jpg"):
+            (photos / name).unlink()
+        names = ["00000.jpg", "train/00002.jpg", "train/00003.jpg"]
+        images = [{"id": number, "file_name": name} for number, name in enumerate(names)]
+        people = [annotation(id=number, image_id=number) for number in range(3)]
+        keypoints = saved(tmp_path, document(*people, images=images))
+        options = ExtractOptions(workers=1, keypoints=keypoints)
+        first = extract([photos], tmp_path / "out", options=options)
+        assert first.counts == {"ok": 1, "no_pose": 2, "unreadable": 0}
+        (photos / "train").mkdir()
+        for name in ("00002.jpg", "00003.jpg"):
+            (photos / name).rename(photos / "train" / name)
+        again = extract([photos], tmp_path / "out", options=options)
+        assert again.counts == {"ok": 3, "no_pose": 0, "unreadable": 0}
+        assert (again.unchanged, again.renamed, again.gone) == (1, 0, 2)
+        found = Shards(tmp_path / "out")
+        extract([photos], tmp_path / "anew", options=options)
+        assert [plain(record) for record in Shards(tmp_path / "anew")] == [
+            plain(found[name]) for name in names
+        ]
 
     def test_a_photo_that_could_not_be_opened_has_no_contents(self, photos, tmp_path):
         out = tmp_path / "out"
@@ -253,6 +276,20 @@ class TestUnreadable:
         assert mended.counts == {"ok": 0, "no_pose": 3, "unreadable": 0}
         assert mended.unchanged == 2
         assert Shards(out)["1.png"].status is Status.NO_POSE
+
+    def test_it_can_be_tried_again_under_a_new_name(self, tmp_path, monkeypatch):
+        photos, out = tmp_path / "photos", tmp_path / "out"
+        for number, colour in enumerate([HARMLESS, KILLED]):
+            write_photo(photos / f"{number}.png", colour)
+        monkeypatch.setattr(run, "Work", killing_work(tmp_path))
+        extract([photos], out, options=OPTIONS)
+        monkeypatch.undo()
+        for number in range(2):
+            (photos / f"{number}.png").rename(photos / f"new{number}.png")
+        retry = ExtractOptions(workers=1, shard_size=2, retry_unreadable=True)
+        mended = extract([photos], out, options=retry)
+        assert mended.counts == {"ok": 0, "no_pose": 2, "unreadable": 0}
+        assert mended.renamed == 1
 
 
 def killing_work(folder, *, dies=False):

@@ -21,12 +21,14 @@ import torch
 import webdataset as wds
 from hypothesis import given
 from hypothesis import strategies as st
+from image_files import chunk, png, zeros
 from PIL import Image
 from tiny import keypoints, record, shard_info, write_shards
 
 from vsam_heatmaps import Shards, VsamError, list_photos
 from vsam_heatmaps.export import ExportOptions, export
 from vsam_heatmaps.export.samples import sample_key
+from vsam_heatmaps.images import decode_photo
 from vsam_heatmaps.landmarks import LANDMARKS
 from vsam_heatmaps.shards import Status, write_shard
 
@@ -269,6 +271,25 @@ def test_another_photo_is_told_and_stops_or_is_left_out(tmp_path):
     assert report.left_out[1][1] == "it is not among the photos"
     assert report.without_record == 1
     assert [s["json"]["id"] for s in samples_in(paths)] == ["a.jpg", "d.jpg"]
+
+
+def test_pngs_with_large_texts_and_profiles_are_pngs(tmp_path):
+    """More than 1 MB of them, which `extract` leaves unread and Pillow refuses."""
+    (tmp_path / "photos").mkdir()
+    records = []
+    for name, kind in (("profile", b"iCCP"), ("text", b"zTXt")):
+        data = png(before=chunk(kind, b"name\0\0" + zeros(2 << 20)))
+        (tmp_path / "photos" / f"{name}.png").write_bytes(data)
+        decode_photo(data)
+        records.append(replace(record(f"{name}.png", None), sha256=hashlib.sha256(data).digest()))
+    write_shards(tmp_path / "shards", records)
+    report, [path] = run(tmp_path)
+    assert report.left_out == []
+    with tarfile.open(path) as tar:
+        assert [name for name in tar.getnames() if name.endswith(".png")] == [
+            "profile%2Epng.png",
+            "text%2Epng.png",
+        ]
 
 
 def test_photos_come_from_any_source(tmp_path):

@@ -21,6 +21,9 @@ def report(
     root: Annotated[
         Path | None, typer.Option(help="The --root of the extraction, if it had one.")
     ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="The --image-column of the extraction, if it had one.")
+    ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Photos on each sheet at most.")] = 24,
     seed: Annotated[int, typer.Option(help="Another seed chooses other random photos.")] = 0,
 ) -> None:
@@ -31,7 +34,7 @@ def report(
     write_report(
         shards,
         out,
-        photos=list_photos(photos, root=root) if photos else None,
+        photos=list_photos(photos, root=root, image_column=image_column) if photos else None,
         samples=samples,
         seed=seed,
         progress=True,

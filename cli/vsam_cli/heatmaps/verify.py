@@ -27,6 +27,9 @@ def verify(
     root: Annotated[
         Path | None, typer.Option(help="The --root of the extraction, if it had one.")
     ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="The --image-column of the extraction, if it had one.")
+    ] = None,
     all_findings: Annotated[
         bool, typer.Option("--all", help=f"Print all findings, not the first {_SHOWN}.")
     ] = False,
@@ -40,7 +43,7 @@ def verify(
 
     report = run_verify(
         shards,
-        list_photos(photos, root=root) if photos else None,
+        list_photos(photos, root=root, image_column=image_column) if photos else None,
         limit=None if all_findings or as_json else _SHOWN,
         progress=True,
     )

@@ -10,11 +10,11 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UnreadablePhotoError
+from ..images.kinds import read_header
 from ..shards import Record
 
-# What Pillow calls formats whose usual extension is another word.
-_EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "JPEG2000": "jp2", "TIFF": "tif"}
+# Of the kinds whose usual extension is another word.
+_EXTENSIONS = {"JPEG": "jpg", "TIFF": "tif"}
 
 
 def sample_key(id_: str) -> str:
@@ -72,16 +72,8 @@ def _extension(photo: bytes) -> str:
     Raises:
         UnreadablePhotoError: If it is no image.
     """
-    if photo.startswith(b"\xff\xd8\xff"):  # also where Pillow doesn't like what follows
-        return "jpg"
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(photo)) as image:
-            name = image.format or ""
-    except Exception as error:  # Pillow's plugins raise whatever a damaged header leads them to
-        raise UnreadablePhotoError("it is not an image, or its header is damaged") from error
-    return _EXTENSIONS.get(name, name.lower())
+    kind = read_header(photo).kind
+    return _EXTENSIONS.get(kind, kind.lower())
 
 
 def _member(name: str, data: bytes) -> bytes:

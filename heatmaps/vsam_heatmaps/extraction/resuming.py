@@ -38,24 +38,33 @@ class Earlier:
         old: The earlier records, or None.
         photos: The photos of this run.
         retry_unreadable: Look again at what could not be read.
+        names_count: A record hangs on its photo's name, too: under another one it doesn't hold.
 
     Attributes:
         gone: Number of records whose photo is not among those of this run.
-        moved: Hashes of the contents that gone photos had.
+        moved: Hashes of the contents that gone photos had, of those whose record would hold.
     """
 
-    def __init__(self, old: Shards | None, photos: Photos, *, retry_unreadable: bool) -> None:
+    def __init__(
+        self, old: Shards | None, photos: Photos, *, retry_unreadable: bool, names_count: bool
+    ) -> None:
         self._old, self._retry_unreadable = old, retry_unreadable
         # Positions in the sorted ids: a catalogue may have been renamed as a whole.
         gone = list(old.ids.missing_positions(photos.ids)) if old else []
         self.gone = len(gone)
-        self.moved = HashIndex(self._contents(gone))
+        self.moved = HashIndex(() if names_count else self._contents(gone))
 
     def _contents(self, positions: list[int]) -> list[tuple[bytes, int]]:
         if self._old is None:
             return []
-        hashes = ((self._old.sha256(self._old.ids[at]), at) for at in positions)
+        ids = ((self._old.ids[at], at) for at in positions)
+        hashes = ((self._old.sha256(id_), at) for id_, at in ids if not self._again(id_))
         return [(sha256, at) for sha256, at in hashes if sha256 != NO_HASH]
+
+    def _again(self, id_: str) -> bool:
+        """Whether a photo is looked at though its contents have this record."""
+        assert self._old is not None
+        return self._retry_unreadable and self._old.status(id_) is Status.UNREADABLE
 
     def tasks(self, photos: Sequence[Photo]) -> Sequence[Task]:
         """Make the tasks of photos, each when it is asked for."""
@@ -69,7 +78,7 @@ class Earlier:
         failed = old.status(photo.id) is Status.UNREADABLE
         # The reason is in the record, which is read for the few that have one.
         known = Known(old.sha256(photo.id), old[photo.id].reason if failed else "")
-        return Task(photo, known, again=failed and self._retry_unreadable)
+        return Task(photo, known, again=self._again(photo.id))
 
     def settle(self, task: Task, outcome: Outcome | Written) -> Settled:
         """Find out what an outcome means for the photo's record."""

@@ -212,7 +212,12 @@ def _extract(photos: Photos, out: Path, options: ExtractOptions, progress: bool)
             f"The shards in {out} were made with other options: {differences(old.info, info)}. "
             "Name another folder, or give the same options."
         )
-    earlier = Earlier(old, photos, retry_unreadable=options.retry_unreadable)
+    earlier = Earlier(
+        old,
+        photos,
+        retry_unreadable=options.retry_unreadable,
+        names_count=isinstance(engine, Lookup),  # keypoints are looked up by them
+    )
     job = Job(
         work=Work(engine, options.render, options.people, options.max_pixels, earlier.moved),
         info=info,

@@ -208,6 +208,8 @@ def _decode(
         return _in_full(_turned(_decode_with_pillow(header), header.orientation))
     if header.alpha:
         return _in_full(_turned(_decode_over_white(header.data), header.orientation))
+    if header.kind == "WebP":  # of which OpenCV turns still ones only
+        return _in_full(_turned(_decode_as_stored(header.data), header.orientation))
     least = [
         (side, wanted)
         for side, wanted in (
@@ -240,6 +242,13 @@ def _decode_with_opencv(data: bytes, divisor: int = 1) -> NDArray[np.uint8]:
         8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
     }[divisor]
     return _imdecode(data, cv2.IMREAD_COLOR_RGB | reduced)
+
+
+def _decode_as_stored(data: bytes) -> NDArray[np.uint8]:
+    """Decode to RGB with OpenCV, (H, W, 3) uint8, not turned."""
+    import cv2
+
+    return _imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def _imdecode(data: bytes, flags: int) -> NDArray[np.uint8]:

@@ -218,13 +218,13 @@ _WEBP_ALPHA, _WEBP_EXIF = 0x10, 0x08
 
 
 def read_webp(data: bytes) -> Header:
-    """Read a WebP's first chunk (RFC 9649), and its EXIF where it is transparent."""
+    """Read a WebP's first chunk (RFC 9649), and its EXIF."""
     kind = data[12:16]
     if kind == b"VP8X":
         flags, width, w, height, h = struct.unpack_from("<B3xHBHB", data, 20)
         size = (w << 16 | width) + 1, (h << 16 | height) + 1
         alpha = bool(flags & _WEBP_ALPHA)
-        orientation = _webp_orientation(data) if alpha and flags & _WEBP_EXIF else 1
+        orientation = _webp_orientation(data) if flags & _WEBP_EXIF else 1
         return Header("WebP", size, data, orientation, alpha=alpha)
     if kind == b"VP8L":
         mark, bits = struct.unpack_from("<BI", data, 20)

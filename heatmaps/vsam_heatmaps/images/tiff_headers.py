@@ -28,9 +28,9 @@ _TILE_WIDTH, _TILE_HEIGHT, _TILES, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 322, 323, 32
 # None, CCITT, LZW, JPEG, deflate (two numbers), PackBits. Left out are old-style JPEG (6), which
 # Technical Note 2 replaced in 1995, and LZMA, whose decoder takes what memory the file asks for.
 _COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946})
-_GREYS, _RGB, _PALETTE, _LAB = (0, 1), 2, 3, 8
-_PHOTOMETRICS = frozenset({*_GREYS, _RGB, _PALETTE, 5, 6, _LAB})  # 5: CMYK, 6: YCbCr
-_FLOAT, _SEPARATE = 3, 2
+_GREYS, _RGB, _PALETTE, _CMYK, _LAB = (0, 1), 2, 3, 5, 8
+_PHOTOMETRICS = frozenset({*_GREYS, _RGB, _PALETTE, _CMYK, 6, _LAB})  # 6: YCbCr
+_FLOAT, _SEPARATE, _UNCOMPRESSED = 3, 2, 1
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ def read_directory(data: bytes) -> tuple[tuple[int, int], bool]:
 
     Returns:
         Width and height before rotation, and whether Pillow must decode it: OpenCV multiplies
-        colours by their opacity, gets LAB wrong, and doesn't know 2 bits, 4 bits of grey, or more
-        than four samples.
+        colours by their opacity, gets LAB wrong, and doesn't know 2 bits, 4 bits of grey, 16 bits
+        of CMYK, or more than four samples.
 
     Raises:
         UnreadablePhotoError: If it is unsupported, or would take too much time or memory.
@@ -139,10 +139,15 @@ def read_directory(data: bytes) -> tuple[tuple[int, int], bool]:
         transparent
         or (photometric == _RGB and samples == 4 and not extra)
         or photometric == _LAB
+        or (photometric == _CMYK and bits[0] == 16)
         or samples > 4
         or bits[0] == 2
         or (bits[0] == 4 and photometric != _PALETTE)
     )
+    planes = directory.values(_PLANAR, 1)[0] == _SEPARATE
+    if pillow and planes and bits[0] == 16 and compression == _UNCOMPRESSED:
+        # Pillow would take them for planes of 8 bits, and make wrong colours of them.
+        raise _unsupported("uncompressed planes of 16 bits; save it with LZW or deflate")
     return (width, height), pillow
 
 

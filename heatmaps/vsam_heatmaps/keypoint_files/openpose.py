@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import VsamError, expected, explain_os_error
+from ..photos.folders import is_folder
 from .joints import OPENPOSE_18, OPENPOSE_25, Joints
 from .keypoint_file import Gathering, KeypointFile
 from .values import checked_list, checked_object, checked_points
@@ -121,7 +122,7 @@ def _walk(folder: Path, below: str, visited: set[str]) -> Iterator[str]:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
+                if is_folder(entry):
                     folders.append((entry.is_symlink(), entry.name))
                 elif entry.name.endswith(SUFFIX):
                     yield below + entry.name

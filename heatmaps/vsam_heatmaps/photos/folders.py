@@ -107,7 +107,7 @@ def _walk(folder: Path, below: str, visited: set[str]) -> Iterator[str]:
                     continue
                 # A name without a file behind it (a broken link) is listed: it is reported, not
                 # lost. Names alone are kept: entries are ten times as large.
-                if entry.is_dir():
+                if is_folder(entry):
                     folders.append((entry.is_symlink(), entry.name))
                 elif has_photo_name(entry.name):
                     photos.append(entry.name)
@@ -118,6 +118,18 @@ def _walk(folder: Path, below: str, visited: set[str]) -> Iterator[str]:
     # Links come last, so that a folder reached both ways keeps its own name.
     for _, name in sorted(folders):
         yield from _walk(folder / name, f"{below}{name}/", visited)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one; a link that can't be followed is none.
+
+    The system refuses to follow links in a circle, links into folders that are closed to us, and
+    those to names that are too long.
+    """
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def name_some(folder: Path, suffixes: frozenset[str], shown: int = 3) -> str:

@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 from ..errors import UnreadablePhotoError
-from ..images import decode_photo
+from ..images import decode_photo, max_bytes
 from ..overlays import Image, draw_skeleton, fit_tile, heat_overlay
 from ..photos import Photos
 from ..shards import NO_HASH, Record, ShardInfo, Status
@@ -44,11 +44,12 @@ def make_tile(record: Record, info: ShardInfo, photos: Photos | None) -> Tile:
     if record.sha256 == NO_HASH:
         return Tile(record.id, told, not_drawn="could not be opened when it was extracted")
     try:
-        data = photos[position].read()
+        data = photos[position].read(max_bytes=max_bytes(info.max_pixels))
         if hashlib.sha256(data).digest() != record.sha256:
             return Tile(record.id, told, not_drawn="its contents changed since the extraction")
         # Large JPEGs are decoded at a reduced scale, from which a thumbnail is still sharp.
-        photo = _thumbnail(decode_photo(data, least_side=2 * _THUMBNAIL))
+        photo = decode_photo(data, max_pixels=info.max_pixels, least_side=2 * _THUMBNAIL)
+        photo = _thumbnail(photo)
     except UnreadablePhotoError as error:
         return Tile(record.id, told, not_drawn=f"can't be shown: {error}")
     if record.status is not Status.OK:

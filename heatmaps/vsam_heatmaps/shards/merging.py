@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -129,10 +130,29 @@ def _refuse_if_written(folder: Path) -> None:
         return
     try:
         filelock.FileLock(path).acquire(timeout=0).lock.release()
-    except filelock.Timeout as error:
-        raise VsamError(f"An extraction is writing into {folder}. Wait until it ends.") from error
+        held = False
+    except filelock.Timeout:
+        held = True
     except OSError as error:
-        raise explain_os_error(error, f"lock {folder}") from error
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise explain_os_error(error, f"lock {folder}") from error
+        held = _seen_held(path)
+    if held:
+        raise VsamError(f"An extraction is writing into {folder}. Wait until it ends.")
+
+
+def _seen_held(path: Path) -> bool:
+    """Whether a lock is held, as far as can be told by who may not write it: it may be shared."""
+    try:
+        import fcntl
+
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):  # Windows has no such locks; or it may not even be read
+        return False
+    return False
 
 
 def _photos(sources: Sequence[Shards]) -> Iterator[tuple[str, list[Shards]]]:

@@ -153,6 +153,13 @@ def test_links_are_followed_and_no_folder_is_read_twice(tmp_path):
     assert list(open_keypoints(tmp_path / "here").ids) == ["a", "there/x"]
 
 
+def test_links_that_no_system_follows_are_left_out(tmp_path):
+    saved(tmp_path, "a", joints(18))
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "long").symlink_to("x" * 300)
+    assert list(open_keypoints(tmp_path).ids) == ["a"]
+
+
 def test_names_that_are_no_text(tmp_path):
     saved(tmp_path, os.fsdecode(b"caf\xe9"), joints(18))
     # As `list_photos` calls such a photo.
