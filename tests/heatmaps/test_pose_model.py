@@ -1,5 +1,6 @@
 """The pose model: given, cached, damaged, fetched, and not to be had."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from processes import started
 
 from vsam_heatmaps import MediaPipePoseEstimator, VsamError
 from vsam_heatmaps.pose_model import find_pose_model, leave_out_segmentation
@@ -107,8 +109,10 @@ class TestGiven:
             MediaPipePoseEstimator(path)
 
 
-def find_in_process(cache: Path, **environment: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
+def find_in_process(
+    cache: Path, **environment: str
+) -> "contextlib.AbstractContextManager[subprocess.Popen[str]]":
+    return started(
         [sys.executable, "-c", FIND],
         env=os.environ | {"XDG_CACHE_HOME": str(cache)} | environment,
         stdout=subprocess.PIPE,
@@ -136,8 +140,8 @@ class TestCached:
         cached.parent.mkdir()
         cached.write_bytes(bundle.read_bytes())
         before = cached.stat()
-        process = find_in_process(tmp_path, PIP_NO_INDEX="1")
-        out, errors = process.communicate(timeout=100)
+        with find_in_process(tmp_path, PIP_NO_INDEX="1") as process:
+            out, errors = process.communicate(timeout=100)
         assert process.returncode == 0, errors
         assert out.split() == [str(cached), find_pose_model().sha256]
         assert cached.stat().st_mtime_ns == before.st_mtime_ns
@@ -147,8 +151,9 @@ class TestCached:
         cached.parent.mkdir()
         data = bundle.read_bytes()
         cached.write_bytes(data[: len(data) // 2])
-        processes = [find_in_process(tmp_path) for _ in range(2)]
-        results = [process.communicate(timeout=200) for process in processes]
+        with find_in_process(tmp_path) as one, find_in_process(tmp_path) as other:
+            processes = (one, other)
+            results = [process.communicate(timeout=200) for process in processes]
         if any("Could not get the pose model" in errors for _, errors in results):
             pytest.skip("there is no connection to fetch the wheel")
         for process, (out, errors) in zip(processes, results, strict=True):
