@@ -1,10 +1,9 @@
-"""A page as users start it, and one browser for all tests of it."""
+"""A page as users start it, and windows of a browser that show it."""
 
 import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,14 +14,6 @@ from typing import Any
 
 import pytest
 from processes import WAIT, logged
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = [
-    *("--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--no-first-run"),
-    # A camera that shows a moving circle, for everybody who asks.
-    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
-]
 
 
 @dataclass
@@ -97,19 +88,6 @@ def site(
         assert process.wait(WAIT) == 0
         assert not any("Traceback" in line for line in lines), "\n".join(lines)
         assert list(temporary.iterdir()) == []
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Give a Chromium without a window, or skip."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"there is none of {', '.join(BROWSERS)} on this machine")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=path, args=QUIET)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
