@@ -3,10 +3,12 @@
 import contextlib
 import io
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,14 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 collect_ignore = ["dying_predictions.py"]
 
 MANNEQUINS = 24
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = [
+    *("--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--no-first-run"),
+    # A camera that shows a moving circle, for everybody who asks.
+    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
+]
 
 RunCommand = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -120,6 +130,20 @@ def run_command() -> RunCommand:
         )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Give a Chromium without a window, the system's or playwright's own, or skip."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        paths = [*map(shutil.which, BROWSERS), started.chromium.executable_path]
+        path = next((path for path in paths if path and Path(path).exists()), None)
+        if path is None:
+            pytest.skip("there is no Chromium: .venv/bin/playwright install chromium")
+        chromium = started.chromium.launch(executable_path=path, args=QUIET)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

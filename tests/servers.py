@@ -8,12 +8,9 @@ of large photos while GATE.large is there.
 import contextlib
 import io
 import os
-import queue
 import re
 import signal
-import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -22,38 +19,23 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from processes import WAIT, Logged, logged
 
-WAIT = 60  # seconds, for what takes one or two
 
+class Server(Logged):
+    """A process that serves, once it listens."""
 
-class Server:
-    """A process that serves, and what it logs."""
+    @property
+    def address(self) -> str:
+        return self._listening_at("address")
 
-    def __init__(self, command: Sequence[str]) -> None:
-        self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-        )
-        self.lines: list[str] = []
-        self._new: queue.Queue[str | None] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        listening = self.wait_for("event=listening")
-        self.address = re.search(r"address=(\S+)", listening)[1]
-        self.metrics_address = re.search(r"metrics=(\S+)", listening)[1]
+    @property
+    def metrics_address(self) -> str:
+        return self._listening_at("metrics")
 
-    def _read(self) -> None:
-        for line in self.process.stderr:
-            self.lines.append(line.rstrip("\n"))
-            self._new.put(self.lines[-1])
-        self._new.put(None)
-
-    def wait_for(self, text: str) -> str:
-        """Wait until it logs a line with a text."""
-        until = time.monotonic() + WAIT
-        while (line := self._new.get(timeout=until - time.monotonic())) is not None:
-            if text in line:
-                return line
-        raise AssertionError(f"it ended without {text}:\n" + "\n".join(self.lines))
+    def _listening_at(self, name: str) -> str:
+        listening = next(line for line in self.lines if "event=listening" in line)
+        return re.search(rf"{name}=(\S+)", listening)[1]
 
     def metrics(self) -> dict[str, float]:
         """Ask for its metrics, as Prometheus does."""
@@ -74,25 +56,15 @@ class Server:
         self.process.send_signal(number)
         return self.wait()
 
-    def wait(self) -> int:
-        code = self.process.wait(WAIT)
-        self._reader.join(WAIT)
-        return code
-
 
 @contextlib.contextmanager
 def running(command: Sequence[object], *, ready: bool = True) -> Iterator[Server]:
     """Run a server until the block ends; it is ready, or only listens."""
-    server = Server([str(part) for part in command])
-    try:
+    with logged(command, Server) as server:
+        server.wait_for("event=listening")
         if ready:
             server.wait_for("event=ready")
         yield server
-    finally:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.wait()
-        server.process.stderr.close()
 
 
 def command_line(run: Path, *options: object) -> list[object]:

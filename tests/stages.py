@@ -14,7 +14,7 @@ import pytest
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from servers import WAIT, Server
+from servers import WAIT, Server, running
 
 PROTO = """
 syntax = "proto3";
@@ -132,10 +132,11 @@ def stage(*arguments: object, without: Sequence[str] = ()) -> Iterator[Server]:
 @contextlib.contextmanager
 def stages(commands: dict[str, Sequence[str]]) -> Iterator[dict[str, Server]]:
     """Run several at once, for each takes its time to start."""
-    started: dict[str, Server] = {}
-    try:
-        for name, command in commands.items():
-            started[name] = Server(command)
+    with contextlib.ExitStack() as stack:
+        started = {
+            name: stack.enter_context(running(command, ready=False))
+            for name, command in commands.items()
+        }
         for server in started.values():
             server.wait_for("event=ready")
         yield started
@@ -143,12 +144,6 @@ def stages(commands: dict[str, Sequence[str]]) -> Iterator[dict[str, Server]]:
             assert not any("Traceback" in line for line in server.lines), server.lines
             assert server.end() == 0, (name, server.lines)
             assert "event=ended" in server.lines[-1]
-    finally:
-        for server in started.values():
-            if server.process.poll() is None:
-                server.process.kill()
-                server.wait()
-            server.process.stderr.close()
 
 
 def page_of(server: Server) -> str:

@@ -5,12 +5,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
 import pytest
+from processes import started, wait_until
 
 from vsam_cli.demo import pipeline
 from vsam_heatmaps.atomic import prepare_output_folder
@@ -127,19 +127,11 @@ def test_mannequins_command_writes_masks_on_demand(call_command, tmp_path):
 def test_an_interrupted_demo_can_be_started_again(tmp_path):
     out = tmp_path / "out"
     command = [Path(sys.executable).parent / "vsam", "demo", "--out", out, "--count", "5000"]
-    process = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
     photos = out / "mannequins" / "photos"
-    while not (photos.is_dir() and any(photos.glob("*.jpg"))):
-        assert process.poll() is None
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    assert "Interrupted" in process.communicate(timeout=60)[1]
+    with started(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        wait_until(lambda: photos.is_dir() and any(photos.glob("*.jpg")), process)
+        os.killpg(process.pid, signal.SIGINT)
+        assert "Interrupted" in process.communicate(timeout=60)[1]
     assert process.returncode == 130
     # the folder is still taken for a demonstration's, not for somebody else's
     prepare_output_folder(out, ours=pipeline.MARKER, purpose="a demonstration")

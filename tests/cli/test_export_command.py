@@ -10,11 +10,11 @@ import shutil
 import signal
 import subprocess
 import tarfile
-import time
 from pathlib import Path
 
 import pytest
 from drawn_run import draw_run
+from processes import started, wait_until
 from tiny import call, command, environment, the_error
 
 
@@ -130,20 +130,16 @@ def test_an_unknown_format_is_wrong_usage(export, tmp_path):
 
 
 def test_a_terminated_export_leaves_nothing(run, tmp_path):
-    process = subprocess.Popen(
+    with started(
         [command("vsam"), "export", run, "--out", tmp_path / "out", "--format", "openvino"],
         env=environment() | {"PYTHONUNBUFFERED": "1"},
         stderr=subprocess.PIPE,
         text=True,
-    )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.iterdir()):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
-    os.kill(process.pid, signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
+    ) as process:
+        wait_until(lambda: list(tmp_path.iterdir()), process, seconds=120)
+        assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
+        os.kill(process.pid, signal.SIGTERM)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 143, stderr
     assert "Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []

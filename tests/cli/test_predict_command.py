@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import pytest
 import torch
 from local_hub import serving, talk_to
 from PIL import Image
+from processes import started, wait_until
 from pyarrow import table
 from pyarrow.parquet import write_table
 from safetensors.torch import load_file, save_file
@@ -158,16 +158,16 @@ def test_a_dash_writes_to_standard_output_alone(run_command, album, tiny_run, tm
 
 
 def test_a_reader_that_leaves_early_is_no_error(album, tiny_run):
-    process = subprocess.Popen(
-        [command("vsam-predict"), str(album), "--model", str(tiny_run), "--out", "-"],
+    with started(
+        [command("vsam-predict"), album, "--model", tiny_run, "--out", "-"],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    process.stdout.close()
-    stderr = process.stderr.read()
-    process.wait(timeout=60)
+    ) as process:
+        process.stdout.close()
+        stderr = process.stderr.read()
+        process.wait(timeout=60)
     assert process.returncode in (1, 3)
     assert "Traceback" not in stderr
     assert "Exception ignored" not in stderr
@@ -341,24 +341,18 @@ def test_ctrl_c_writes_no_predictions_and_exits_with_130(tiny_run, tmp_path):
     Image.fromarray(rng.integers(0, 256, (1500, 1500, 3), dtype=np.uint8)).save(first)
     for number in range(1, 3000):
         (photos / f"{number:04d}.jpg").hardlink_to(first)
-    process = subprocess.Popen(
-        [
-            command("vsam-predict"), str(photos), "--model", str(tiny_run),
-            "--out", str(results / "p.jsonl"), "--device", "cpu",
-        ],
+    given = [photos, "--model", tiny_run, "--out", results / "p.jsonl", "--device", "cpu"]
+    with started(
+        [command("vsam-predict"), *given],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 100
-    while not list(results.iterdir()):  # the unfinished work: predictions have begun
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    ) as process:
+        # The unfinished work: predictions have begun.
+        wait_until(lambda: list(results.iterdir()), process)
+        os.killpg(process.pid, signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert stderr.splitlines()[-1] == "Interrupted; what was finished is kept."

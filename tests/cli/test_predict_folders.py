@@ -1,16 +1,17 @@
 """`vsam-predict` on whole folders: killed and resumed, watching, formats by the file's ending."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from processes import started, wait_until
 from tiny import call, command, environment, the_error
 
 from vsam.folder_prediction.partial import partial_path
@@ -32,23 +33,16 @@ def predict(tiny_run, monkeypatch, capsys):
     return run
 
 
-def start(run: Path, *arguments: object) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [command("vsam-predict"), "--model", str(run), "--device", "cpu", *map(str, arguments)],
+def start(
+    run: Path, *arguments: object
+) -> "contextlib.AbstractContextManager[subprocess.Popen[str]]":
+    return started(
+        [command("vsam-predict"), "--model", run, "--device", "cpu", *arguments],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
     )
-
-
-def wait_for(process: "subprocess.Popen[str]", condition) -> None:
-    end = time.monotonic() + 100
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def many_photos(folder: Path, count: int) -> Path:
@@ -71,10 +65,12 @@ def test_killed_at_several_moments_it_ends_as_if_undisturbed(tiny_run, predict, 
     given += ["--report", results / "r.html", "--report-photos", 20, "--resume"]
     sizes = [0]
     for _ in range(2):
-        process = start(tiny_run, *given)
-        wait_for(process, lambda: journal.exists() and journal.stat().st_size > sizes[-1] + 9000)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=60)
+        with start(tiny_run, *given) as process:
+            wait_until(
+                lambda: journal.exists() and journal.stat().st_size > sizes[-1] + 9000, process
+            )
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL
         assert not out.exists()
         sizes.append(journal.stat().st_size)
@@ -160,12 +156,12 @@ def test_a_missing_package_is_told_before_anything_is_done(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_watch_ends_by_signals_with_all_that_is_tagged(tiny_run, tmp_path, number):
     photos, out = many_photos(tmp_path / "photos", 3), tmp_path / "p.jsonl"
-    process = start(tiny_run, photos, "--out", out, "--watch", "--watch-seconds", 0.1)
-    wait_for(process, out.exists)
-    (photos / "new.jpg").hardlink_to(photos / "0000.jpg")
-    wait_for(process, lambda: b"new.jpg" in out.read_bytes())
-    os.killpg(process.pid, number)
-    stdout, stderr = process.communicate(timeout=60)
+    with start(tiny_run, photos, "--out", out, "--watch", "--watch-seconds", 0.1) as process:
+        wait_until(out.exists, process)
+        (photos / "new.jpg").hardlink_to(photos / "0000.jpg")
+        wait_until(lambda: b"new.jpg" in out.read_bytes(), process)
+        os.killpg(process.pid, number)
+        stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 3, stderr
     assert stdout == ""
     assert stderr.splitlines() == [
@@ -178,11 +174,11 @@ def test_a_watch_ends_by_signals_with_all_that_is_tagged(tiny_run, tmp_path, num
 @unix
 def test_a_watch_tells_its_lines_at_once(tiny_run, tmp_path):
     photos = many_photos(tmp_path / "photos", 1)
-    process = start(tiny_run, photos, "--out", "-", "--watch", "--watch-seconds", 0.1)
-    first = [json.loads(process.stdout.readline())["image"] for _ in range(2)]
-    assert first == ["0000.jpg", "0007b.jpg"]
-    (photos / "new.jpg").hardlink_to(photos / "0000.jpg")
-    assert json.loads(process.stdout.readline())["image"] == "new.jpg"
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=60)[0] == ""
+    with start(tiny_run, photos, "--out", "-", "--watch", "--watch-seconds", 0.1) as process:
+        first = [json.loads(process.stdout.readline())["image"] for _ in range(2)]
+        assert first == ["0000.jpg", "0007b.jpg"]
+        (photos / "new.jpg").hardlink_to(photos / "0000.jpg")
+        assert json.loads(process.stdout.readline())["image"] == "new.jpg"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[0] == ""
     assert process.returncode == 3

@@ -7,10 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from processes import started, wait_until
 from tiny import (
     call,
     command,
@@ -276,22 +276,17 @@ def test_a_config_file_and_the_command_line_make_the_run(
 def test_ctrl_c_leaves_a_whole_run(tiny_data, tmp_path, workers):
     out = tmp_path / "run"
     arguments = train_arguments(tiny_data, out, "--epochs", 5000, "--num-workers", workers)
-    process = subprocess.Popen(
+    with started(
         [command("vsam-train"), *arguments],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 100
-    while not (out / "last.safetensors").exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    # As a terminal does: to the command and to its loaders.
-    os.killpg(process.pid, signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    ) as process:
+        wait_until((out / "last.safetensors").exists, process)
+        # As a terminal does: to the command and to its loaders.
+        os.killpg(process.pid, signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert stderr.splitlines()[-1] == "Interrupted; what was finished is kept."

@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from processes import started, wait_until
 
 from vsam_datasets.mannequins import (
     ATTRIBUTES,
@@ -112,18 +112,11 @@ class TestWrittenFolder:
         )
         script, out = tmp_path / "script.py", tmp_path / "out"
         script.write_text(program)
-        process = subprocess.Popen(
-            [sys.executable, str(script), str(out)],
-            start_new_session=True,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        deadline = time.monotonic() + 60
-        while not (out / "photos" / "00001.jpg").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        # Workers inherit stderr, so that it is closed only when all of them have ended.
-        _, errors = process.communicate(timeout=30)
+        with started([sys.executable, script, out], stderr=subprocess.PIPE, text=True) as process:
+            wait_until((out / "photos" / "00001.jpg").exists, process)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            # Workers inherit stderr, so that it is closed only when all of them have ended.
+            _, errors = process.communicate(timeout=30)
         assert process.returncode != 0
         assert "KeyboardInterrupt" in errors
         assert not (out / "labels.csv").exists()

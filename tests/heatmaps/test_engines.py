@@ -16,7 +16,7 @@ from vsam_heatmaps.blazepose import region_network
 from vsam_heatmaps.engines import ENGINES, PRECISIONS, Engine, choose_engine
 from vsam_heatmaps.openvino_backend import OpenVinoPoseEstimator
 from vsam_heatmaps.openvino_core import openvino_core
-from vsam_heatmaps.pose_model import PoseModel, find_pose_model
+from vsam_heatmaps.pose_model import PoseModel
 
 # Nothing of a model is read before an engine is loaded.
 MODEL = PoseModel(Path("own.task"), "ab" * 32)
@@ -202,13 +202,6 @@ class TestEngine:
     def test_can_be_sent_to_another_process(self, name):
         engine = choose_engine(name, MODEL, crops=False, min_confidence=0.25)
         assert pickle.loads(pickle.dumps(engine)) == engine
-
-    @pytest.fixture(scope="class")
-    def model(self):
-        try:
-            return find_pose_model()
-        except VsamError as error:
-            pytest.skip(str(error))
 
     def test_loads_mediapipe(self, model):
         with choose_engine("mediapipe", model).estimator() as estimator:

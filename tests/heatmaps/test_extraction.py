@@ -1,5 +1,6 @@
 """Extraction with the real MediaPipe: same results always, only what is new, never half done."""
 
+import contextlib
 import csv
 import hashlib
 import os
@@ -8,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import filelock
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from extracting import contents, copy_photos, plain
 from PIL import Image
+from processes import is_spawned_worker, session_members, started, wait_until
 
 from vsam_heatmaps import (
     LANDMARKS,
@@ -254,63 +255,29 @@ class TestRefusals:
             ExtractOptions(**{name: value})
 
 
-def group_members(group: int) -> list[int]:
-    """List the living processes of a process group."""
-    members = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, its_group = stat.read_text().rpartition(")")[2].split()[:3]
-        except OSError:  # ended meanwhile
-            continue
-        if int(its_group) == group and state not in "ZX":
-            members.append(int(stat.parent.name))
-    return members
-
-
-def wait_until(condition, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 class TestInterrupted:
     @pytest.fixture
     def start(self, mannequins, tmp_path, call_command):
         """Give functions that start an extraction of 96 photos, and that run it to its end.
 
-        The first does so in a process group of its own.
+        The first does so in a session of its own.
         """
         photos = tmp_path / "photos"
         for number in range(4):
             copy_photos(mannequins, photos / str(number), 24)
         out = tmp_path / "out"
         arguments = ["extract", photos, "--out", out, "--shard-size", "10", "--workers"]
-        started = []
-
-        def run() -> subprocess.Popen[str]:
-            command = [Path(sys.executable).parent / "vsam-heatmaps", *arguments, "2"]
-            process = subprocess.Popen(
-                list(map(str, command)),
-                start_new_session=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            started.append(process)
-            return process
+        command = [Path(sys.executable).parent / "vsam-heatmaps", *arguments, "2"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
         def finish() -> str:
             done = call_command("vsam-heatmaps", *arguments, "1")
             assert done.returncode == 0, done.stderr
             return done.stdout
 
-        yield run, finish, out
-        for process in started:
-            if group_members(process.pid):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        with contextlib.ExitStack() as stack:
+            yield lambda: stack.enter_context(started(command, **pipes)), finish, out
 
     def middle(self, process, out):
         """Wait until some shards are there, and make sure that others are not."""
@@ -342,13 +309,13 @@ class TestInterrupted:
         run, finish, out = start
         process = run()
         self.middle(process, out)
-        assert len(group_members(process.pid)) >= 3  # the command and its workers
+        assert len(session_members(process.pid)) >= 3  # the command and its workers
         if whole_group:
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
         process.wait()
-        wait_until(lambda: not group_members(process.pid))  # nobody is left over
+        wait_until(lambda: not session_members(process.pid))  # nobody is left over
         assert 20 <= len(Shards(out)) < 96  # every shard there is whole
         self.goes_on(finish, out, shards)
 
@@ -362,7 +329,7 @@ class TestInterrupted:
         assert said == ""
         assert errors.splitlines()[-1] == "Interrupted; what was finished is kept."
         assert "Traceback" not in errors
-        wait_until(lambda: not group_members(process.pid))
+        wait_until(lambda: not session_members(process.pid))
         kept = Shards(out)
         assert 20 <= len(kept) < 96
         whole = Shards(shards)
@@ -376,13 +343,13 @@ class TestInterrupted:
     def test_ctrl_c_while_the_workers_start(self, start):
         run, _, out = start
         process = run()
-        wait_until(lambda: any(map(is_importing_worker, group_members(process.pid))))
+        wait_until(lambda: any(map(is_importing_worker, session_members(process.pid))))
         os.killpg(process.pid, signal.SIGINT)
         said, errors = process.communicate(timeout=60)
         assert (process.returncode, said) == (130, "")
         assert errors.splitlines()[-1] == "Interrupted; what was finished is kept."
         assert "Traceback" not in errors  # of a worker, either
-        wait_until(lambda: not group_members(process.pid))
+        wait_until(lambda: not session_members(process.pid))
         assert not list(out.glob(".*.tmp"))
 
     @pytest.mark.parametrize(
@@ -397,7 +364,7 @@ class TestInterrupted:
         assert (process.returncode, said) == (128 + number, "")
         assert errors.splitlines()[-1] == "Terminated; what was finished is kept."
         assert "Traceback" not in errors
-        wait_until(lambda: not group_members(process.pid))
+        wait_until(lambda: not session_members(process.pid))
         assert 20 <= len(Shards(out)) < 96
         assert not list(out.glob(".*.tmp"))
         finish()
@@ -409,7 +376,7 @@ class TestInterrupted:
         run, _, out = start
         process = run()
         self.middle(process, out)
-        workers = [pid for pid in group_members(process.pid) if is_spawned_worker(pid)]
+        workers = [pid for pid in session_members(process.pid) if is_spawned_worker(pid)]
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)  # as the system does when memory runs out
         said, errors = process.communicate(timeout=60)
@@ -420,13 +387,6 @@ class TestInterrupted:
         assert len(found) == 96
         for record in found:
             assert plain(record)[1:] == plain(whole[Path(record.id).name])[1:]
-
-
-def is_spawned_worker(pid: int) -> bool:
-    try:
-        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:  # ended meanwhile
-        return False
 
 
 def is_importing_worker(pid: int) -> bool:

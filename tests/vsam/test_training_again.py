@@ -4,12 +4,12 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from processes import started, wait_until
 from safetensors.torch import load_file
 from tiny import (
     command,
@@ -68,18 +68,15 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, call_command):
     same |= {"learn_temperature": True, "lambda_warmup": 1.5, "lambda_decay": "cosine"}
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    process = subprocess.Popen(
+    with started(
         [command("vsam-train"), *train_arguments(data, cut, *arguments)],
         env=environment(),
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
-    )
-    while not (cut / "last.safetensors").exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    ) as process:
+        wait_until((cut / "last.safetensors").exists, process, pause=0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
     done = finished_epochs(cut)
     assert done < 3, "it was over before it was killed"
     assert [line["epoch"] for line in lines(cut)][:1] == [1]

@@ -3,6 +3,7 @@
 import threading
 import time
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from vsam_heatmaps.errors import VsamError
 
 
 class Watch:
-    """A watch in a thread of its own."""
+    """A watch in a thread of its own, which ends with the block."""
 
     def __init__(
         self, folder: Path, out: Path, run: Path, *, seconds: float = 0.1, **changed: object
@@ -34,8 +35,16 @@ class Watch:
             except VsamError as error:
                 self._ended.append(error)
 
-        self._thread = threading.Thread(target=work)
+        self._thread = threading.Thread(target=work, daemon=True)
+
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(60)
+        assert not self._thread.is_alive()
 
     def lines(self) -> dict[str, dict]:
         return {line["image"]: line for line in read_predictions(self.out)}
@@ -68,8 +77,7 @@ def write(path: Path, seed: int) -> bytes:
 def test_photos_are_tagged_as_they_come(tiny_run, tmp_path, suffix):
     folder = tmp_path / "inbox"
     folder.mkdir()
-    watch = Watch(folder, tmp_path / f"p.{suffix}", tiny_run, report=tmp_path / "r.html")
-    try:
+    with Watch(folder, tmp_path / f"p.{suffix}", tiny_run, report=tmp_path / "r.html") as watch:
         data = write(folder / "b.png", 0)
         watch.wait_for(lambda lines: set(lines) == {"b.png"})
         write(folder / "sub" / "c.png", 1)
@@ -89,7 +97,6 @@ def test_photos_are_tagged_as_they_come(tiny_run, tmp_path, suffix):
         assert last["b.png"] == first["b.png"]
         for key in ("category", "score"):
             assert last["a.png"][key] == pytest.approx(first["b.png"][key], abs=1e-5)
-    finally:
         done = watch.end()
     assert isinstance(done, FolderReport), done
     assert (done.photos, done.unreadable) == (3, 0)
@@ -98,9 +105,9 @@ def test_photos_are_tagged_as_they_come(tiny_run, tmp_path, suffix):
     # Later it goes on where it was.
     write(folder / "d.png", 3)
     assert partial_path(watch.out).is_dir()
-    again = Watch(folder, watch.out, tiny_run, resume=True)
-    again.wait_for(lambda lines: set(lines) == {"a.png", "b.png", "sub/c.png", "d.png"})
-    done = again.end()
+    with Watch(folder, watch.out, tiny_run, resume=True) as again:
+        again.wait_for(lambda lines: set(lines) == {"a.png", "b.png", "sub/c.png", "d.png"})
+        done = again.end()
     assert (done.photos, done.kept) == (4, 3)
     assert {id_: line for id_, line in again.lines().items() if id_ != "d.png"} == last
 
@@ -109,8 +116,7 @@ def test_a_file_that_is_still_being_written_is_waited_for(tiny_run, tmp_path):
     folder = tmp_path / "inbox"
     data = write(tmp_path / "photo.png", 0)
     folder.mkdir()
-    watch = Watch(folder, tmp_path / "p.jsonl", tiny_run, seconds=0.5)
-    try:
+    with Watch(folder, tmp_path / "p.jsonl", tiny_run, seconds=0.5) as watch:
         with (folder / "slow.png").open("wb") as file:
             for start in range(0, len(data), len(data) // 40 + 1):
                 file.write(data[start : start + len(data) // 40 + 1])
@@ -118,7 +124,6 @@ def test_a_file_that_is_still_being_written_is_waited_for(tiny_run, tmp_path):
                 time.sleep(0.05)
                 assert not watch.out.exists()
         watch.wait_for(lambda lines: set(lines) == {"slow.png"})
-    finally:
         watch.end()
     assert "error" not in watch.lines()["slow.png"]
     # It never was an error in between either.
@@ -141,9 +146,9 @@ def test_what_changes_while_it_is_read_is_looked_at_again(tiny_run, tmp_path, mo
         return data
 
     monkeypatch.setattr(Photo, "read", changing)
-    watch = Watch(folder, tmp_path / "p.jsonl", tiny_run)
-    watch.wait_for(lambda lines: "a.png" in lines)
-    watch.end()
+    with Watch(folder, tmp_path / "p.jsonl", tiny_run) as watch:
+        watch.wait_for(lambda lines: "a.png" in lines)
+        watch.end()
     journal = (partial_path(watch.out) / "journal").read_bytes()
     assert journal.count(b'"image": "a.png"') == 1
     assert f'"stamp": [{len(new)},'.encode() in journal
@@ -152,10 +157,10 @@ def test_what_changes_while_it_is_read_is_looked_at_again(tiny_run, tmp_path, mo
 def test_a_folder_that_vanishes_ends_the_watch_and_keeps_what_is_tagged(tiny_run, tmp_path):
     folder = tmp_path / "inbox"
     write(folder / "a.png", 0)
-    watch = Watch(folder, tmp_path / "p.jsonl", tiny_run)
-    watch.wait_for(lambda lines: "a.png" in lines)
-    folder.rename(tmp_path / "elsewhere")
-    ended = watch.ended()
+    with Watch(folder, tmp_path / "p.jsonl", tiny_run) as watch:
+        watch.wait_for(lambda lines: "a.png" in lines)
+        folder.rename(tmp_path / "elsewhere")
+        ended = watch.ended()
     assert isinstance(ended, VsamError)
     assert "is not there" in str(ended)
     assert set(watch.lines()) == {"a.png"}

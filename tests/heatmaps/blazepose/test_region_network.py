@@ -25,7 +25,6 @@ from vsam_heatmaps.blazepose.region_network import (
     region_weights_sha256,
 )
 from vsam_heatmaps.blazepose.regions import Region
-from vsam_heatmaps.pose_model import find_pose_model
 
 SHIPPED = Path(region_network.__file__).parent / "data" / "region_network.npz"
 NAMES = {
@@ -296,13 +295,6 @@ class TestTheNetwork:
         from vsam_heatmaps import openvino_networks
 
         return openvino_networks
-
-    @pytest.fixture(scope="class")
-    def model(self):
-        try:
-            return find_pose_model()
-        except VsamError as error:
-            pytest.skip(str(error))
 
     @pytest.fixture(scope="class")
     def views(self):

@@ -22,7 +22,6 @@ from vsam.serving.page import Page, PageOptions
 from vsam.serving.pictures import SIDE, Pictures, small_jpeg
 from vsam_heatmaps.errors import VsamError
 
-CHROMIUM = shutil.which("chromium")
 HOSTILE = "<img src=x onerror=\"document.title='hit'\"><script>document.title='hit'</script>"
 
 
@@ -201,17 +200,6 @@ def test_a_port_that_is_taken_is_named(page, pictures):
     for values in ({"port": -1}, {"port": 65536}, {"pictures": 0}):
         with pytest.raises(VsamError, match=r"^Expected `p"):
             PageOptions(**values)
-
-
-@pytest.fixture
-def browser():
-    api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium")
-    with api.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 def test_in_a_browser_it_updates_itself_fits_a_phone_and_runs_no_label(

@@ -1,31 +1,19 @@
-"""A page as users start it, and one browser for all tests of it."""
+"""A page as users start it, and windows of a browser that show it."""
 
 import contextlib
 import json
 import os
-import queue
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = [
-    *("--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--no-first-run"),
-    # A camera that shows a moving circle, for everybody who asks.
-    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
-]
-WAIT = 60  # seconds, for what takes a few
+from processes import WAIT, logged
 
 
 @dataclass
@@ -49,38 +37,10 @@ def serving(
     command: list[str], temporary: Path
 ) -> Iterator[tuple[subprocess.Popen, list[str], str]]:
     """Start a page; give the process, what it logs, and its address."""
-    process = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        env=os.environ | {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "2"},
-    )
-    lines: list[str] = []
-    new: queue.Queue[str | None] = queue.Queue()
-
-    def read() -> None:
-        for line in process.stderr:
-            lines.append(line.rstrip("\n"))
-            new.put(lines[-1])
-        new.put(None)
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    try:
-        until = time.monotonic() + WAIT
-        while (line := new.get(timeout=until - time.monotonic())) is not None:
-            if found := re.search(r"The page is at (\S+);", line):
-                yield process, lines, found[1]
-                break
-        else:
-            raise AssertionError("it ended:\n" + "\n".join(lines))
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait(WAIT)
-        reader.join(WAIT)
-        process.stderr.close()
+    environment = os.environ | {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "2"}
+    with logged(command, env=environment) as log:
+        line = log.wait_for("The page is at ")
+        yield log.process, log.lines, re.search(r"The page is at (\S+);", line)[1]
 
 
 @pytest.fixture(scope="session")
@@ -128,19 +88,6 @@ def site(
         assert process.wait(WAIT) == 0
         assert not any("Traceback" in line for line in lines), "\n".join(lines)
         assert list(temporary.iterdir()) == []
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Give a Chromium without a window, or skip."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"there is none of {', '.join(BROWSERS)} on this machine")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=path, args=QUIET)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
