@@ -31,7 +31,12 @@ def openvino_core() -> Any:
     goes. Two cores that overlap leave the stack of the one that went first, and the next signal
     (Ctrl-C, the end of a child) ends the process with a segmentation fault.
 
+    It reads weights into memory instead of mapping their file: who replaces a model that is in use
+    would end the process with a bus error, or change what was checked.
+
     Raises:
         ImportError: If OpenVINO isn't installed, or can't be loaded.
     """
-    return import_openvino().Core()
+    core = import_openvino().Core()
+    core.set_property({"ENABLE_MMAP": False})
+    return core

@@ -1,6 +1,9 @@
 """What the files of an export hold, in float32, float16 and int8."""
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import onnxruntime
 import openvino
 import pytest
 import torch
-from exports import exported_as, scores
+from exports import CLOSE, FORMATS, exported_as, scores
 
 from vsam.export import openvino_format
 from vsam.export.calibration import read_calibration_photos
@@ -134,6 +137,26 @@ def _comes_from_int8(layer) -> bool:
     while node.get_type_name() in ("Multiply", "Subtract", "Convert", "Reshape"):
         node = node.input_value(0).get_node()
     return node.get_element_type() in (openvino.Type.i8, openvino.Type.u8)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_network_in_use_needs_its_files_no_more(exports, images, tmp_path, format):
+    """In a process of its own: a file that is mapped and cut ends it with a bus error."""
+    copy = tmp_path / "copy"
+    shutil.copytree(exports[format], copy)
+    np.save(tmp_path / "images.npy", images)
+    program = (
+        "import sys, numpy as np, torch; from pathlib import Path\n"
+        "from vsam.networks import load_network\n"
+        "folder, images = Path(sys.argv[1]), torch.from_numpy(np.load(sys.argv[2]))\n"
+        "network = load_network(folder, device='cpu')\n"
+        "for path in folder.iterdir(): path.write_bytes(b'')\n"
+        "np.save(sys.argv[3], network(images).attribute_logits)"
+    )
+    paths = (copy, tmp_path / "images.npy", tmp_path / "logits.npy")
+    subprocess.run([sys.executable, "-c", program, *paths], check=True, timeout=120)
+    expected = load_network(exports[format], device="cpu")(images).attribute_logits
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, **CLOSE)
 
 
 def test_the_same_photos_are_chosen_each_time(tiny_data):
