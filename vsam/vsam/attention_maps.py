@@ -146,6 +146,9 @@ def distribution(
 
     Returns:
         (H, W). A map that is the same everywhere, as zeros are, becomes an even distribution.
+
+    Raises:
+        VsamError: If the map has another shape, or a number that is negative or not finite.
     """
     import cv2
 
@@ -163,7 +166,11 @@ def distribution(
 
 
 def share_inside(weights: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
-    """Sum a distribution over a mask, both (H, W): the share of the attention that lies there."""
+    """Sum a distribution over a mask, both (H, W): the share of the attention that lies there.
+
+    Raises:
+        VsamError: If their shapes differ.
+    """
     _require_same_shape(weights, mask)
     return float(weights[mask].sum())
 
@@ -183,6 +190,9 @@ def pointing_hit(
     Returns:
         1 for a hit, 0 for a miss. If several pixels are the maximum, the share of them that hits;
         a flat map gets what pointing at random gets.
+
+    Raises:
+        VsamError: If their shapes differ, or the mask is empty.
     """
     import cv2
 

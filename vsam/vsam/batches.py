@@ -12,7 +12,11 @@ from .misfits import listed
 
 
 def checked(loader: Any) -> Iterator[Pair]:
-    """Pass batches on; stop at the first photo that could not be read, and at NaN in an input."""
+    """Pass batches on; stop at the first photo that could not be read, and at NaN in an input.
+
+    Raises:
+        VsamError: There, with the photo's name.
+    """
     for batch in loader:
         if "error" in batch:
             raise VsamError(

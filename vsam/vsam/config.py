@@ -185,7 +185,7 @@ class TrainConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, float) and math.isinf(value):
-                raise expected(_OPTION_OF.get(field.name, field.name), "finite", value)
+                raise expected(OPTION_OF.get(field.name, field.name), "finite", value)
         for name, count in {"epochs": self.epochs, "batch_size": self.batch_size}.items():
             if count < 1:
                 raise expected(name, "at least 1", count)
@@ -234,9 +234,9 @@ class TrainConfig:
         return plain
 
 
-# What the command line calls differently, because `lambda` is a word of Python.
-_ALIASES = {"lambda": "pose_weight"}
-_OPTION_OF = {field: option for option, field in _ALIASES.items()}
+_ALIASES = {"lambda": "pose_weight"}  # a word of Python
+OPTION_OF = {field: option for option, field in _ALIASES.items()}
+"""Options of the command line by the field, where they are called differently."""
 
 
 def resolve_config(file: Path | None, command_line: Mapping[str, Any]) -> TrainConfig:

@@ -47,7 +47,11 @@ class Writer(Protocol):
 
 @contextlib.contextmanager
 def opened_output(out: str) -> Iterator[TextIO]:
-    """Open a file that appears when it is whole, or standard output for `-`."""
+    """Open a file that appears when it is whole, or standard output for `-`.
+
+    Raises:
+        VsamError: If it is a folder, or can't be written.
+    """
     if out == "-":
         try:
             yield sys.stdout

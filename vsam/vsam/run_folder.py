@@ -250,7 +250,16 @@ def read_record(run: Path) -> Record:
 
 
 def load_weights(model: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
-    """Load a state dict; names, shapes and finiteness are checked, and `path` is blamed."""
+    """Load a state dict.
+
+    Args:
+        model: What takes it.
+        state: Tensors by name.
+        path: The file that it comes from, for errors.
+
+    Raises:
+        VsamError: If a name or a shape is not the model's, or a number is not finite.
+    """
     misfits = describe_misfits(
         {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()},
         {name: tuple(tensor.shape) for name, tensor in state.items()},

@@ -14,7 +14,7 @@ from vsam_heatmaps.errors import VsamError, expected
 
 from . import run_folder
 from .backbones import IMAGENET, load_backbone
-from .config import TrainConfig
+from .config import OPTION_OF, TrainConfig
 from .modeling.build import ModelConfig
 from .modeling.model import TaggingModel
 from .run_folder import Checkpoint, Labels
@@ -51,8 +51,8 @@ def require_same_run(config: TrainConfig) -> None:
     for name, value in config.to_json().items():
         if name not in free and before[name] != value:
             raise VsamError(
-                f"Expected `{name}` to be {before[name]!r}, as in the run to resume, "
-                f"but got {value!r}."
+                f"Expected `{OPTION_OF.get(name, name)}` to be {before[name]!r}, as in the run to "
+                f"resume, but got {value!r}."
             )
 
 

@@ -16,6 +16,7 @@ from stages import DEPLOY, PROTO, compose_services
 
 import vsam.serving
 from vsam.serving.messages import IMAGE_SOURCE, OPEN_POSE, TAG_MY_OUTFIT, VISUALIZATION
+from vsam_heatmaps import __version__
 
 SERVING = Path(vsam.serving.__file__).parent
 STAGES = {
@@ -104,6 +105,7 @@ def test_kubernetes_starts_the_same_commands_with_probes_and_without_rights(comp
         [service] = [o for o in objects if o["metadata"]["name"] == name]
         pod = deployment["spec"]["template"]
         [container] = pod["spec"]["containers"]
+        assert container["image"] == f"{compose[name]['image']}:{__version__}"
         assert container["args"] == compose[name]["command"]
         assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
         assert service["spec"]["ports"][0]["port"] == 8061

@@ -41,7 +41,11 @@ def vgg16_plan(width: float) -> VggPlan:
     """Make the plan of VGG-16 (configuration D of Simonyan and Zisserman, 2015).
 
     Args:
-        width: Factor on all numbers of channels; they stay multiples of 8, at least 8.
+        width: Factor on all numbers of channels, above 0 and up to 4; they stay multiples of 8, at
+            least 8.
+
+    Raises:
+        VsamError: If the width is out of its range.
     """
     if not 0 < width <= 4:
         raise expected("width", "above 0 and up to 4", width)
