@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vsam_heatmaps.errors import UnreadablePhotoError
+from vsam_heatmaps.errors import UnreadablePhotoError, VsamError
 
 from .common import EXIT_SOME_UNREADABLE, tell_unreadable
 
@@ -80,9 +80,9 @@ def tag(
             except UnreadablePhotoError as error:
                 refuse(photo.id, str(error))
             except TagError as error:
-                if error.code != "INVALID_ARGUMENT":
-                    raise  # not this photo's fault
-                refuse(photo.id, error.details)
+                if error.refusal is None:
+                    raise VsamError(f"Could not tag {photo.id!r}. {error}") from error
+                refuse(photo.id, error.refusal)
             else:
                 write(photo.id, tags.describe(all_scores=all_scores), "")
             file.flush()

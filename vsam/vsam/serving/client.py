@@ -33,6 +33,8 @@ Photo = bytes | str | Path
 
 _MAX_ANSWER = 128 << 20  # bytes; gRPC's own limit, 4 MiB, is below the answer to a long stream
 
+_TOO_LARGE = "SERVER: Received message larger than max"  # gRPC's words
+
 
 class TagError(VsamError):
     """A server could not be asked, or answered with an error.
@@ -45,6 +47,16 @@ class TagError(VsamError):
     def __init__(self, message: str, *, code: str, details: str) -> None:
         super().__init__(message)
         self.code, self.details = code, details
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the server would refuse this photo again; None if the reason is another."""
+        if self.code == "INVALID_ARGUMENT":
+            return self.details
+        # The server has this code, too, when it is full; gRPC has it where a message is too large.
+        if self.code == "RESOURCE_EXHAUSTED" and _TOO_LARGE in self.details:
+            return f"it is larger than the server takes: {self.details}"
+        return None
 
 
 @dataclass(frozen=True)
