@@ -42,7 +42,10 @@ def tag(
     tls_key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds for each photo.")] = 60.0,
 ) -> None:
-    """Tag photos with a server, and print what vsam-predict writes: one JSON object a line."""
+    """Tag photos with a server, and print what vsam-predict writes: one JSON object a line.
+
+    Attributes come without their region, for which the service's messages have no field.
+    """
     from vsam.prediction_files import jsonl_writer, opened_output
     from vsam.serving.client import TagClient, TagError
     from vsam.serving.tokens import read_tokens

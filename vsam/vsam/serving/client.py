@@ -21,11 +21,13 @@ from vsam_heatmaps.images import read_bytes
 from ..predictions import TOP_CATEGORIES, LabelScore
 from .health import is_serving
 from .messages import (
+    PHOTO,
     PREDICT,
     STREAM_PREDICT,
     PredictRequest,
     PredictResponse,
     StreamPredictResponse,
+    no_photo,
 )
 
 Photo = bytes | str | Path
@@ -50,9 +52,9 @@ class TagError(VsamError):
 
     @property
     def refusal(self) -> str | None:
-        """Why the server would refuse this photo again; None if the reason is another."""
+        """What is wrong with the photo, in `vsam-predict`'s words; None if it is something else."""
         if self.code == "INVALID_ARGUMENT":
-            return self.details
+            return self.details.removeprefix(no_photo(PHOTO)).removesuffix(".")
         # The server has this code, too, when it is full; gRPC has it where a message is too large.
         if self.code == "RESOURCE_EXHAUSTED" and _TOO_LARGE in self.details:
             return f"it is larger than the server takes: {self.details}"
