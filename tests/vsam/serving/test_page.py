@@ -198,7 +198,7 @@ def test_a_port_that_is_taken_is_named(page, pictures):
     second = Page(pictures, PageOptions(port=port), ServiceOptions())
     with pytest.raises(VsamError, match=rf"Could not listen on port {port} .* --page-port"):
         second.open()
-    for values in ({"port": -1}, {"port": 65536}, {"pictures": 0}):
+    for values in ({"port": -1}, {"port": 65536}, {"pictures": 0}, {"pictures": 10**20}):
         with pytest.raises(VsamError, match=r"^Expected `p"):
             PageOptions(**values)
 

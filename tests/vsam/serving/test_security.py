@@ -181,6 +181,8 @@ def test_hosts_that_others_reach_need_protection(tmp_path):
         ({"max_wait_ms": float("nan")}, "`max_wait_ms` to be 0 or more, but got nan"),
         ({"idle_seconds": 0}, "`idle_seconds` to be positive"),
         ({"port": 65536}, "`port` to be from 0 to 65535"),
+        ({"max_bytes": 3 * 10**9, "buffer_bytes": 10**12}, "`max_bytes` to be at most 2143289343"),
+        ({"drain_seconds": float("nan")}, "`drain_seconds` to be 0 or more, but got nan"),
         ({"buffer_bytes": 1000}, "`buffer_bytes` to be at least"),
         ({"tls_cert": Path("a")}, "--tls-cert and --tls-key to come together"),
         ({"tls_key": Path("a")}, "--tls-cert and --tls-key to come together"),

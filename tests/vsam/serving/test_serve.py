@@ -336,6 +336,20 @@ def test_the_client_streams_and_says_what_is_wrong_with_a_file(server, photos, t
         assert asking.predict(photos[0]) == single[0]  # it goes on
 
 
+@pytest.mark.parametrize("timeout", [1e10, float("inf"), None])
+def test_a_time_without_end_is_no_deadline(server, photos, timeout):
+    with TagClient(server.address, timeout=timeout) as asking:
+        assert asking.predict(photos[0]).category
+        assert len(asking.stream(photos[:2])) == 2
+        assert asking.is_ready()
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_no_time_at_all_is_refused(timeout):
+    with pytest.raises(client.VsamError, match=r"^Expected `timeout` to be positive, but got"):
+        TagClient("localhost:8061", timeout=timeout)
+
+
 def test_a_server_that_is_not_there_is_told_in_one_line():
     with (
         TagClient("127.0.0.1:1", timeout=WAIT) as asking,

@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc
 
-from vsam_heatmaps.errors import VsamError, explain_os_error
+from vsam_heatmaps.errors import VsamError, expected, explain_os_error
 from vsam_heatmaps.images import read_bytes
 
 from ..predictions import TOP_CATEGORIES, LabelScore
@@ -33,6 +33,7 @@ from .messages import (
 Photo = bytes | str | Path
 """A photo's file: its contents, or where it lies."""
 
+_FOR_EVER = 1e9  # seconds; gRPC counts nanoseconds in 64 bits: larger deadlines would be past ones
 _MAX_ANSWER = 128 << 20  # bytes; gRPC's own limit, 4 MiB, is below the answer to a long stream
 
 _TOO_LARGE = "SERVER: Received message larger than max"  # gRPC's words
@@ -104,10 +105,11 @@ class TagClient:
         tls_ca: PEM file of who signed the server's certificate; this or `tls` turns TLS on.
         tls: Use TLS, and trust whom gRPC trusts.
         tls_cert, tls_key: PEM files of a certificate for a server that asks clients for one.
-        timeout: Seconds for each call, a whole stream included; None waits for ever.
+        timeout: Seconds for each call, a whole stream included; None, or a billion, waits for ever.
 
     Raises:
-        VsamError: If a file can't be read, or `tls_cert` and `tls_key` don't come together.
+        VsamError: If a file can't be read, `tls_cert` and `tls_key` don't come together, or the
+            timeout is not positive.
     """
 
     def __init__(
@@ -121,7 +123,10 @@ class TagClient:
         tls_key: str | Path | None = None,
         timeout: float | None = 60.0,
     ) -> None:
-        self.address, self._timeout = address, timeout
+        if timeout is not None and not timeout > 0:
+            raise expected("timeout", "positive", timeout)
+        self.address = address
+        self._timeout = timeout if timeout is not None and timeout < _FOR_EVER else None
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         options = [("grpc.max_receive_message_length", _MAX_ANSWER)]
         if (tls_cert is None) != (tls_key is None):

@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import socket
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,10 +18,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import resources
 from typing import Any
 
-from vsam_heatmaps.errors import VsamError
+from vsam_heatmaps.errors import VsamError, expected
 
 from .logs import tell
-from .options import ServiceOptions, check_least, check_port, is_loopback
+from .options import ServiceOptions, check_port, is_loopback
 from .pictures import Pictures
 from .security import tls_context
 from .tokens import Tokens
@@ -82,7 +83,8 @@ class PageOptions:
 
     def __post_init__(self) -> None:
         check_port("page_port", self.port)
-        check_least(self, "pictures", 1)
+        if not 1 <= self.pictures <= sys.maxsize:
+            raise expected("pictures", f"from 1 to {sys.maxsize}", self.pictures)
 
 
 class Page:
