@@ -13,7 +13,7 @@ from google.protobuf import empty_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from servers import WAIT, command_line, running, steered
-from tiny import the_error
+from tiny import call, the_error
 
 from vsam.serving.client import TagClient, TagError
 from vsam.serving.options import ServerOptions, is_loopback
@@ -193,6 +193,20 @@ def test_options_that_make_no_sense_are_refused(values, told):
     with pytest.raises(VsamError) as caught:
         ServerOptions(**values)
     assert told in str(caught.value)
+
+
+def test_files_that_are_none_are_named_before_anything_is_asked(pki, photos, monkeypatch, capfd):
+    junk, cert, key = photos[0], pki / "client.pem", pki / "client.key"
+    for options, told in (
+        (("--tls-ca", junk), f"Expected {junk} to hold PEM certificates"),
+        (("--tls-ca", pki / "none"), f"Could not read {pki / 'none'}"),
+        (("--tls-cert", junk, "--tls-key", key), f"Expected {junk} and {key} to be a certificate"),
+        (("--tls-cert", cert, "--tls-key", pki / "server.key"), "to be a certificate and its key"),
+        (("--tls-cert", cert), "to come together"),
+    ):
+        assert call("vsam", ("tag", photos[0], *options), monkeypatch) == 1
+        [line] = capfd.readouterr().err.splitlines()  # gRPC's own would be there, too
+        assert told in the_error(line)
 
 
 def test_files_that_are_none_are_named_before_anything_listens(pki, tmp_path, monkeypatch, capsys):

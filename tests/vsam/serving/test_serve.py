@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from tiny import call
 from vsam.run_folder import load_checkpoint
 from vsam.serving import client
 from vsam.serving.client import TagClient
+from vsam_heatmaps.errors import UnreadablePhotoError
 
 SERVICE = "TagMyOutfitService"
 SAME = 1e-5  # batches of another size add up in another order; scores have six decimals
@@ -329,10 +331,12 @@ def test_the_client_streams_and_says_what_is_wrong_with_a_file(server, photos, t
         assert [tags.category for tags in streamed] == [tags.category for tags in single]
         assert len(streamed) == 24
         assert asking.predict(str(photos[0])) == asking.predict(photos[0].read_bytes())
-        with pytest.raises(client.VsamError, match="No such file"):
-            asking.predict(tmp_path / "none.png")
-        with pytest.raises(client.VsamError, match="No such file"):
-            asking.stream([photos[0], tmp_path / "none.png"])
+        none = tmp_path / "none.png"
+        told = f"^Could not read {re.escape(str(none))}: No such file or directory\\.$"
+        with pytest.raises(UnreadablePhotoError, match=told):
+            asking.predict(none)
+        with pytest.raises(UnreadablePhotoError, match=told):
+            asking.stream([photos[0], none])
         assert asking.predict(photos[0]) == single[0]  # it goes on
 
 

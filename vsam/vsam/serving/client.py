@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc
 
-from vsam_heatmaps.errors import VsamError, expected, explain_os_error
+from vsam_heatmaps.errors import UnreadablePhotoError, VsamError, expected
 from vsam_heatmaps.images import read_bytes
 
 from ..predictions import TOP_CATEGORIES, LabelScore
@@ -29,6 +29,7 @@ from .messages import (
     StreamPredictResponse,
     no_photo,
 )
+from .security import channel_credentials
 
 Photo = bytes | str | Path
 """A photo's file: its contents, or where it lies."""
@@ -108,8 +109,8 @@ class TagClient:
         timeout: Seconds for each call, a whole stream included; None, or a billion, waits for ever.
 
     Raises:
-        VsamError: If a file can't be read, `tls_cert` and `tls_key` don't come together, or the
-            timeout is not positive.
+        VsamError: If a file can't be read or holds something else, `tls_cert` and `tls_key` don't
+            come together, or the timeout is not positive.
     """
 
     def __init__(
@@ -132,9 +133,8 @@ class TagClient:
         if (tls_cert is None) != (tls_key is None):
             raise VsamError("Expected `tls_cert` and `tls_key` to come together, but got one.")
         if tls or tls_ca or tls_cert:
-            credentials = grpc.ssl_channel_credentials(
-                *(_read(path) for path in (tls_ca, tls_key, tls_cert))
-            )
+            files = (Path(path) if path else None for path in (tls_ca, tls_cert, tls_key))
+            credentials = channel_credentials(*files)
             self._channel = grpc.secure_channel(address, credentials, options)
         else:
             self._channel = grpc.insecure_channel(address, options)
@@ -156,7 +156,7 @@ class TagClient:
             all_attributes: List every attribute, not those above the model's threshold.
 
         Raises:
-            UnreadablePhotoError: If the file can't be read.
+            UnreadablePhotoError: If the file can't be read; it is named.
             TagError: If the server can't be reached or refuses.
         """
         request = _request(photo, all_categories, all_attributes)
@@ -182,7 +182,7 @@ class TagClient:
             One for each photo, in their order.
 
         Raises:
-            UnreadablePhotoError: If a file can't be read.
+            UnreadablePhotoError: If a file can't be read; it is named.
             TagError: If the server can't be reached or refuses a photo, whose number it names.
         """
         unreadable: list[BaseException] = []
@@ -249,7 +249,10 @@ _REMEDIES = {
 
 
 def _request(photo: Photo, all_categories: bool, all_attributes: bool) -> Any:
-    data = photo if isinstance(photo, bytes) else read_bytes(Path(photo))
+    try:
+        data = photo if isinstance(photo, bytes) else read_bytes(Path(photo))
+    except UnreadablePhotoError as error:
+        raise UnreadablePhotoError(f"Could not read {photo!s}: {error}.") from error
     return PredictRequest(
         image_data=data, all_categories=all_categories, all_attributes=all_attributes
     )
@@ -262,12 +265,3 @@ def _tags(answer: Any) -> Tags:
             for field in (answer.categories, answer.attributes)
         )
     )
-
-
-def _read(path: str | Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise explain_os_error(error, f"read {path}") from error
