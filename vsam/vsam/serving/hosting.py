@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -229,14 +230,36 @@ def _described(interface: Interface) -> descriptor_pool.DescriptorPool:
 
 def _bind(server: grpc.aio.Server, options: ServiceOptions) -> int:
     credentials, address = server_credentials(options), options.address(options.port)
+    # gRPC would print lines of its own, and its error does not say why.
+    if reason := _refusal(options):
+        raise VsamError(f"Could not listen on {address}: {reason}. Name another --port or --host.")
     try:
         if credentials is None:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, credentials)
-    except RuntimeError as error:  # gRPC's text names neither the reason nor a remedy
+    except RuntimeError as error:
         raise VsamError(
             f"Could not listen on {address}. Is the port taken? Name another --port or --host."
         ) from error
+
+
+def _refusal(options: ServiceOptions) -> str | None:
+    """Say why nothing can listen where a server shall; one address of its host is enough."""
+    reason: str | None = None
+    try:
+        for family, kind, _, _, address in socket.getaddrinfo(
+            options.host, options.port, type=socket.SOCK_STREAM
+        ):
+            try:
+                with socket.socket(family, kind) as tried:
+                    tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    tried.bind(address)
+                return None
+            except OSError as error:
+                reason = error.strerror
+    except OSError as error:  # there is no such host
+        reason = error.strerror
+    return reason
 
 
 @contextlib.contextmanager
