@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vsam_heatmaps.errors import UnreadablePhotoError
+from vsam_heatmaps.errors import UnreadablePhotoError, VsamError
 
 from .common import EXIT_SOME_UNREADABLE, tell_unreadable
 
@@ -42,7 +42,10 @@ def tag(
     tls_key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds for each photo.")] = 60.0,
 ) -> None:
-    """Tag photos with a server, and print what vsam-predict writes: one JSON object a line."""
+    """Tag photos with a server, and print what vsam-predict writes: one JSON object a line.
+
+    Attributes come without their region, for which the service's messages have no field.
+    """
     from vsam.prediction_files import jsonl_writer, opened_output
     from vsam.serving.client import TagClient, TagError
     from vsam.serving.tokens import read_tokens
@@ -80,9 +83,9 @@ def tag(
             except UnreadablePhotoError as error:
                 refuse(photo.id, str(error))
             except TagError as error:
-                if error.code != "INVALID_ARGUMENT":
-                    raise  # not this photo's fault
-                refuse(photo.id, error.details)
+                if error.refusal is None:
+                    raise VsamError(f"Could not tag {photo.id!r}. {error}") from error
+                refuse(photo.id, error.refusal)
             else:
                 write(photo.id, tags.describe(all_scores=all_scores), "")
             file.flush()

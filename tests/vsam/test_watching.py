@@ -176,3 +176,7 @@ def test_what_can_not_be_watched_is_refused(tiny_run, tmp_path):
     ray = FolderOptions(**values, engine="ray")
     with pytest.raises(VsamError, match="local with --watch"):
         watch_folders([tmp_path], tmp_path / "p.jsonl", ray, stop)
+    here = FolderOptions(**values)
+    for seconds in (0, float("nan"), 1e12, float("inf")):  # more than a thread can wait
+        with pytest.raises(VsamError, match=r"^Expected `seconds` to be positive, at most"):
+            watch_folders([tmp_path], tmp_path / "p.jsonl", here, stop, seconds=seconds)

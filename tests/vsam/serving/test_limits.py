@@ -296,6 +296,32 @@ def test_what_was_accepted_is_answered_before_it_ends(server, client, gate, numb
     assert "event=ended" in server.lines[-1]
 
 
+@pytest.mark.parametrize("loaded", [True, False])
+def test_who_watches_its_health_is_told_of_its_end_and_does_not_delay_it(gate, stubs, loaded):
+    loading = gate.with_suffix(".load")
+    if not loaded:
+        loading.touch()
+    with steered(gate, ready=loaded) as server:
+        client = Client(server.address, stubs)
+        watching, told = {}, {}
+        for service in ("", "TagMyOutfitService", "other"):
+            request = health_pb2.HealthCheckRequest(service=service)
+            watching[service] = client.health.Watch(request, timeout=WAIT)
+            told[service] = [next(watching[service]).status]
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for("event=draining" if loaded else "event=ending")
+        loading.unlink(missing_ok=True)
+        for service, answers in watching.items():  # they end in order, or this raises
+            told[service] += [answer.status for answer in answers]
+        assert server.wait() == 0
+        client.channel.close()
+    assert all(line.startswith("time=") for line in server.lines), server.lines
+    assert "event=ended" in server.lines[-1]
+    kinds = health_pb2.HealthCheckResponse
+    mine = [kinds.SERVING, kinds.NOT_SERVING] if loaded else [kinds.NOT_SERVING]
+    assert told == {"": mine, "TagMyOutfitService": mine, "other": [kinds.SERVICE_UNKNOWN]}
+
+
 @pytest.mark.parametrize("how", ["time", "signal"])
 def test_what_takes_too_long_to_end_is_cut_off_and_told(gate, stubs, how):
     seconds = 0.2 if how == "time" else WAIT

@@ -10,13 +10,16 @@ import shutil
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from servers import WAIT
 
+from vsam.serving import page as serving_page
 from vsam.serving.options import ServiceOptions
 from vsam.serving.page import Page, PageOptions
 from vsam.serving.pictures import SIDE, Pictures, small_jpeg
@@ -158,7 +161,8 @@ def test_tokens_are_asked_for(pictures, tmp_path):
             assert Answer(page, "/", Authorization=right).status == 200
 
 
-def test_it_has_tls_if_the_service_has(pictures, tmp_path):
+@pytest.fixture
+def certificate(tmp_path) -> tuple[Path, Path]:
     if not shutil.which("openssl"):
         pytest.skip("there is no openssl command to make certificates with")
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
@@ -170,6 +174,11 @@ def test_it_has_tls_if_the_service_has(pictures, tmp_path):
         check=True,
         capture_output=True,
     )
+    return cert, key
+
+
+def test_it_has_tls_if_the_service_has(pictures, certificate):
+    cert, key = certificate
     for page in opened(pictures, tls_cert=cert, tls_key=key):
         assert page.address.startswith("https://")
         assert Answer(page, "/").status == 200
@@ -192,12 +201,41 @@ def test_who_says_nothing_holds_up_nobody(page):
         each.close()
 
 
+@pytest.mark.parametrize("tls", [False, True])
+def test_who_sends_a_request_without_end_is_hung_up_on(pictures, certificate, monkeypatch, tls):
+    monkeypatch.setattr(serving_page, "_SECONDS", 2.0)
+    options = dict(zip(("tls_cert", "tls_key"), certificate, strict=True)) if tls else {}
+    context = ssl._create_unverified_context()
+    for page in opened(pictures, **options):
+        host, _, port = page.address.partition("://")[2].rpartition(":")
+        slow = []
+        for _ in range(16):  # as many as there are threads
+            connection = socket.create_connection((host, int(port)), WAIT)
+            slow.append(context.wrap_socket(connection) if tls else connection)
+        until, left = time.monotonic() + WAIT / 2, slow
+        while left:  # a byte comes sooner than any timeout of a socket
+            assert time.monotonic() < until
+            time.sleep(0.1)
+            left = [each for each in left if _is_heard(each)]
+        assert Answer(page, "/").status == 200
+        for each in slow:
+            each.close()
+
+
+def _is_heard(connection: socket.socket) -> bool:
+    try:
+        connection.sendall(b"G")
+    except OSError:  # it was hung up
+        return False
+    return True
+
+
 def test_a_port_that_is_taken_is_named(page, pictures):
     port = int(page.address.rpartition(":")[2])
     second = Page(pictures, PageOptions(port=port), ServiceOptions())
     with pytest.raises(VsamError, match=rf"Could not listen on port {port} .* --page-port"):
         second.open()
-    for values in ({"port": -1}, {"port": 65536}, {"pictures": 0}):
+    for values in ({"port": -1}, {"port": 65536}, {"pictures": 0}, {"pictures": 10**20}):
         with pytest.raises(VsamError, match=r"^Expected `p"):
             PageOptions(**values)
 

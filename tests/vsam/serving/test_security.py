@@ -13,7 +13,7 @@ from google.protobuf import empty_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from servers import WAIT, command_line, running, steered
-from tiny import the_error
+from tiny import call, the_error
 
 from vsam.serving.client import TagClient, TagError
 from vsam.serving.options import ServerOptions, is_loopback
@@ -155,7 +155,8 @@ def test_the_tag_command_brings_a_token(photos, tmp_path, run_command):
         port = server.address.rpartition(":")[2]
         second = run_command("vsam", "serve", "--model", tmp_path, "--port", port)
         assert second.returncode == 1
-        assert f"Could not listen on {server.address}" in the_error(second.stderr)
+        [line] = second.stderr.splitlines()  # and none of gRPC's own
+        assert line.startswith(f"error: Could not listen on {server.address}: Address already in")
 
 
 def test_hosts_that_others_reach_need_protection(tmp_path):
@@ -181,6 +182,8 @@ def test_hosts_that_others_reach_need_protection(tmp_path):
         ({"max_wait_ms": float("nan")}, "`max_wait_ms` to be 0 or more, but got nan"),
         ({"idle_seconds": 0}, "`idle_seconds` to be positive"),
         ({"port": 65536}, "`port` to be from 0 to 65535"),
+        ({"max_bytes": 3 * 10**9, "buffer_bytes": 10**12}, "`max_bytes` to be at most 2143289343"),
+        ({"drain_seconds": float("nan")}, "`drain_seconds` to be 0 or more, but got nan"),
         ({"buffer_bytes": 1000}, "`buffer_bytes` to be at least"),
         ({"tls_cert": Path("a")}, "--tls-cert and --tls-key to come together"),
         ({"tls_key": Path("a")}, "--tls-cert and --tls-key to come together"),
@@ -191,6 +194,20 @@ def test_options_that_make_no_sense_are_refused(values, told):
     with pytest.raises(VsamError) as caught:
         ServerOptions(**values)
     assert told in str(caught.value)
+
+
+def test_files_that_are_none_are_named_before_anything_is_asked(pki, photos, monkeypatch, capfd):
+    junk, cert, key = photos[0], pki / "client.pem", pki / "client.key"
+    for options, told in (
+        (("--tls-ca", junk), f"Expected {junk} to hold PEM certificates"),
+        (("--tls-ca", pki / "none"), f"Could not read {pki / 'none'}"),
+        (("--tls-cert", junk, "--tls-key", key), f"Expected {junk} and {key} to be a certificate"),
+        (("--tls-cert", cert, "--tls-key", pki / "server.key"), "to be a certificate and its key"),
+        (("--tls-cert", cert), "to come together"),
+    ):
+        assert call("vsam", ("tag", photos[0], *options), monkeypatch) == 1
+        [line] = capfd.readouterr().err.splitlines()  # gRPC's own would be there, too
+        assert told in the_error(line)
 
 
 def test_files_that_are_none_are_named_before_anything_listens(pki, tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from tiny import call
 from vsam.run_folder import load_checkpoint
 from vsam.serving import client
 from vsam.serving.client import TagClient
+from vsam_heatmaps.errors import UnreadablePhotoError
 
 SERVICE = "TagMyOutfitService"
 SAME = 1e-5  # batches of another size add up in another order; scores have six decimals
@@ -304,7 +306,7 @@ def test_the_tag_command_prints_what_vsam_predict_does_without_torch(
     for a, b in zip(ours, theirs, strict=True):
         assert list(a) == list(b)
         if "error" in a:
-            assert b["error"].rstrip(".") in a["error"]
+            assert a["error"] == b["error"]
             continue
         assert a["category"] == b["category"]
         for field in ("categories", "attributes"):
@@ -329,11 +331,27 @@ def test_the_client_streams_and_says_what_is_wrong_with_a_file(server, photos, t
         assert [tags.category for tags in streamed] == [tags.category for tags in single]
         assert len(streamed) == 24
         assert asking.predict(str(photos[0])) == asking.predict(photos[0].read_bytes())
-        with pytest.raises(client.VsamError, match="No such file"):
-            asking.predict(tmp_path / "none.png")
-        with pytest.raises(client.VsamError, match="No such file"):
-            asking.stream([photos[0], tmp_path / "none.png"])
+        none = tmp_path / "none.png"
+        told = f"^Could not read {re.escape(str(none))}: No such file or directory\\.$"
+        with pytest.raises(UnreadablePhotoError, match=told):
+            asking.predict(none)
+        with pytest.raises(UnreadablePhotoError, match=told):
+            asking.stream([photos[0], none])
         assert asking.predict(photos[0]) == single[0]  # it goes on
+
+
+@pytest.mark.parametrize("timeout", [1e10, float("inf"), None])
+def test_a_time_without_end_is_no_deadline(server, photos, timeout):
+    with TagClient(server.address, timeout=timeout) as asking:
+        assert asking.predict(photos[0]).category
+        assert len(asking.stream(photos[:2])) == 2
+        assert asking.is_ready()
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_no_time_at_all_is_refused(timeout):
+    with pytest.raises(client.VsamError, match=r"^Expected `timeout` to be positive, but got"):
+        TagClient("localhost:8061", timeout=timeout)
 
 
 def test_a_server_that_is_not_there_is_told_in_one_line():

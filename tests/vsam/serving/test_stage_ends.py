@@ -108,6 +108,8 @@ def test_what_can_not_start_says_so_in_one_line(album, tiny_run, tmp_path, monke
             (("pipeline", empty, "--model", tmp_path), f"Expected `{empty}` to hold photos"),
             (("pipeline", broken, *tagging), "Expected photos that can be read, but there is none"),
             (("pipeline", album, "--model", empty, "--page-port", port), "for the page"),
+            (("pipeline", album, "--seconds", "inf", *tagging), "Expected `seconds` to be from 0"),
+            (("pipeline", album, "--seconds", 1e12, *tagging), "Expected `seconds` to be from 0"),
         ):
             assert call("vsam", arguments, monkeypatch) == 1, arguments
             assert told in the_error(capsys.readouterr().err), arguments

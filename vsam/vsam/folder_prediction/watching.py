@@ -68,8 +68,8 @@ def watch_folders(
     from ..hub import find_run
     from ..run_folder import read_run
 
-    if not seconds > 0:
-        raise expected("seconds", "positive", seconds)
+    if not 0 < seconds <= threading.TIMEOUT_MAX:
+        raise expected("seconds", f"positive, at most {threading.TIMEOUT_MAX:.0f}", seconds)
     if options.engine != "local":
         raise VsamError("Expected `--engine` to be local with --watch: it tags on this machine.")
     for folder in folders:

@@ -15,23 +15,29 @@ from typing import Any
 
 import grpc
 
-from vsam_heatmaps.errors import VsamError, explain_os_error
+from vsam_heatmaps.errors import UnreadablePhotoError, VsamError, expected
 from vsam_heatmaps.images import read_bytes
 
 from ..predictions import TOP_CATEGORIES, LabelScore
 from .health import is_serving
 from .messages import (
+    PHOTO,
     PREDICT,
     STREAM_PREDICT,
     PredictRequest,
     PredictResponse,
     StreamPredictResponse,
+    no_photo,
 )
+from .security import channel_credentials
 
 Photo = bytes | str | Path
 """A photo's file: its contents, or where it lies."""
 
+_FOR_EVER = 1e9  # seconds; gRPC counts nanoseconds in 64 bits: larger deadlines would be past ones
 _MAX_ANSWER = 128 << 20  # bytes; gRPC's own limit, 4 MiB, is below the answer to a long stream
+
+_TOO_LARGE = "SERVER: Received message larger than max"  # gRPC's words
 
 
 class TagError(VsamError):
@@ -45,6 +51,16 @@ class TagError(VsamError):
     def __init__(self, message: str, *, code: str, details: str) -> None:
         super().__init__(message)
         self.code, self.details = code, details
+
+    @property
+    def refusal(self) -> str | None:
+        """What is wrong with the photo, in `vsam-predict`'s words; None if it is something else."""
+        if self.code == "INVALID_ARGUMENT":
+            return self.details.removeprefix(no_photo(PHOTO)).removesuffix(".")
+        # The server has this code, too, when it is full; gRPC has it where a message is too large.
+        if self.code == "RESOURCE_EXHAUSTED" and _TOO_LARGE in self.details:
+            return f"it is larger than the server takes: {self.details}"
+        return None
 
 
 @dataclass(frozen=True)
@@ -90,10 +106,11 @@ class TagClient:
         tls_ca: PEM file of who signed the server's certificate; this or `tls` turns TLS on.
         tls: Use TLS, and trust whom gRPC trusts.
         tls_cert, tls_key: PEM files of a certificate for a server that asks clients for one.
-        timeout: Seconds for each call, a whole stream included; None waits for ever.
+        timeout: Seconds for each call, a whole stream included; None, or a billion, waits for ever.
 
     Raises:
-        VsamError: If a file can't be read, or `tls_cert` and `tls_key` don't come together.
+        VsamError: If a file can't be read or holds something else, `tls_cert` and `tls_key` don't
+            come together, or the timeout is not positive.
     """
 
     def __init__(
@@ -107,15 +124,17 @@ class TagClient:
         tls_key: str | Path | None = None,
         timeout: float | None = 60.0,
     ) -> None:
-        self.address, self._timeout = address, timeout
+        if timeout is not None and not timeout > 0:
+            raise expected("timeout", "positive", timeout)
+        self.address = address
+        self._timeout = timeout if timeout is not None and timeout < _FOR_EVER else None
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         options = [("grpc.max_receive_message_length", _MAX_ANSWER)]
         if (tls_cert is None) != (tls_key is None):
             raise VsamError("Expected `tls_cert` and `tls_key` to come together, but got one.")
         if tls or tls_ca or tls_cert:
-            credentials = grpc.ssl_channel_credentials(
-                *(_read(path) for path in (tls_ca, tls_key, tls_cert))
-            )
+            files = (Path(path) if path else None for path in (tls_ca, tls_cert, tls_key))
+            credentials = channel_credentials(*files)
             self._channel = grpc.secure_channel(address, credentials, options)
         else:
             self._channel = grpc.insecure_channel(address, options)
@@ -137,7 +156,7 @@ class TagClient:
             all_attributes: List every attribute, not those above the model's threshold.
 
         Raises:
-            UnreadablePhotoError: If the file can't be read.
+            UnreadablePhotoError: If the file can't be read; it is named.
             TagError: If the server can't be reached or refuses.
         """
         request = _request(photo, all_categories, all_attributes)
@@ -163,7 +182,7 @@ class TagClient:
             One for each photo, in their order.
 
         Raises:
-            UnreadablePhotoError: If a file can't be read.
+            UnreadablePhotoError: If a file can't be read; it is named.
             TagError: If the server can't be reached or refuses a photo, whose number it names.
         """
         unreadable: list[BaseException] = []
@@ -230,7 +249,10 @@ _REMEDIES = {
 
 
 def _request(photo: Photo, all_categories: bool, all_attributes: bool) -> Any:
-    data = photo if isinstance(photo, bytes) else read_bytes(Path(photo))
+    try:
+        data = photo if isinstance(photo, bytes) else read_bytes(Path(photo))
+    except UnreadablePhotoError as error:
+        raise UnreadablePhotoError(f"Could not read {photo!s}: {error}.") from error
     return PredictRequest(
         image_data=data, all_categories=all_categories, all_attributes=all_attributes
     )
@@ -243,12 +265,3 @@ def _tags(answer: Any) -> Tags:
             for field in (answer.categories, answer.attributes)
         )
     )
-
-
-def _read(path: str | Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise explain_os_error(error, f"read {path}") from error

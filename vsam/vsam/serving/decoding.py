@@ -17,7 +17,7 @@ from vsam_heatmaps.images import check_size
 from vsam_heatmaps.images.kinds import read_header
 
 from .batching import FullError
-from .messages import PredictRequest
+from .messages import PHOTO, PredictRequest, no_photo
 
 LARGE = 16_000_000
 """Photos with more pixels are decoded one at a time: the largest take seconds and 300 MB."""
@@ -64,7 +64,7 @@ class Decoder(Generic[Item]):
         max_bytes: int,
         max_large: int,
         request: Any = PredictRequest,
-        photo: str = "image_data",
+        photo: str = PHOTO,
         large: int = LARGE,
     ) -> None:
         self._prepare, self._max_bytes, self._large = prepare, max_bytes, large
@@ -90,9 +90,7 @@ class Decoder(Generic[Item]):
                     item = await self._slow.run(self._prepare, data)
         except UnreadablePhotoError as error:
             reason = " ".join(str(error).split())  # one line, whatever a decoder said
-            raise BadRequestError(
-                f"Expected {self._photo} to be a photo, but {reason.removesuffix('.')}."
-            ) from error
+            raise BadRequestError(f"{no_photo(self._photo)}{reason.removesuffix('.')}.") from error
         return Decoded(item, request)
 
     def _begin(self, message: bytes) -> tuple[Any, bytes, Item | None]:

@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from vsam_heatmaps.counting import counted
@@ -31,9 +33,9 @@ _MAX_CALLS = 4096  # of all methods at once: health and reflection have no place
 # CANCELLED, which tells a client nothing; looking at one takes a fraction of a millisecond.
 _MAX_UNSEEN = 10_000
 _SECONDS_TO_SEND = 5.0  # the last answers need to reach their clients
-
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+# gRPC cancels what is left a moment after it has stopped. What the end of the loop finds is logged
+# with tracebacks, as an open stream of reflection was.
+_SECONDS_TO_CANCEL = 0.2
 
 
 def host(options: ServiceOptions, make: Callable[[Metrics], Service]) -> None:
@@ -57,9 +59,8 @@ async def _host(options: ServiceOptions, make: Callable[[Metrics], Service]) -> 
     stop = _signals()
     metrics = Metrics()
     service = make(metrics)
-    status = health.aio.HealthServicer()
-    await _tell_health(status, service, _NOT_SERVING)
-    server = _build(options, service, status, metrics)
+    health = _Health(service.interface.service)
+    server = _build(options, service, health, metrics)
     address = options.address(_bind(server, options))
     with (
         _metrics_port(options, metrics) as metrics_address,
@@ -81,24 +82,26 @@ async def _host(options: ServiceOptions, make: Callable[[Metrics], Service]) -> 
                 tell("ending", signal=name)
             else:
                 service.start(thread)
-                await _answer(options, service, status, stop)
+                await _answer(options, service, health, stop)
         finally:
+            health.end()
             await server.stop(0 if service.calls else _SECONDS_TO_SEND)
+            await asyncio.sleep(_SECONDS_TO_CANCEL)
     tell("ended", address=address)
 
 
 async def _answer(
-    options: ServiceOptions, service: Service, status: Any, stop: asyncio.Queue[str]
+    options: ServiceOptions, service: Service, health: _Health, stop: asyncio.Queue[str]
 ) -> None:
     """Answer until a signal comes, and drain."""
     work = asyncio.create_task(service.work())
     service.open()
-    await _tell_health(status, service, _SERVING)
+    health.start()
     tell("ready", logging.INFO, trace=False, **service.about)
     try:
         signalled = await _first(stop, work)
         tell("draining", signal=signalled, calls=service.calls)
-        await status.enter_graceful_shutdown()
+        health.end()
         service.close()
         drained = asyncio.create_task(service.drained())
         async with asyncio.timeout(options.drain_seconds):
@@ -115,10 +118,46 @@ async def _answer(
         raise VsamError(f"{cut} cut off by {again} while answers were due.")
 
 
-async def _tell_health(status: Any, service: Service, state: int) -> None:
-    """Tell the health of the whole server and of its service."""
-    for name in ("", service.interface.service):
-        await status.set(name, state)
+class _Health(health_pb2_grpc.HealthServicer):
+    """Tells the health of the whole server and of its service: not serving but from start to end.
+
+    Then it ends the streams of who watches. That of `grpc_health` doesn't, and the server would
+    wait for them.
+    """
+
+    def __init__(self, service: str) -> None:
+        self._known = {"", service}
+        self._status, self._ended = health_pb2.HealthCheckResponse.NOT_SERVING, False
+        self._changed = asyncio.Event()
+
+    def start(self) -> None:
+        self._set(health_pb2.HealthCheckResponse.SERVING)
+
+    def end(self) -> None:
+        self._ended = True
+        self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    def _set(self, status: int) -> None:
+        self._status, changed = status, self._changed
+        self._changed = asyncio.Event()
+        changed.set()
+
+    async def Check(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+        if request.service not in self._known:
+            await context.abort(grpc.StatusCode.NOT_FOUND)
+        return health_pb2.HealthCheckResponse(status=self._status)
+
+    async def Watch(self, request: Any, context: grpc.aio.ServicerContext) -> None:
+        unknown, told = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN, None
+        while True:
+            ended, changed = self._ended, self._changed
+            status = self._status if request.service in self._known else unknown
+            if status != told:
+                await context.write(health_pb2.HealthCheckResponse(status=status))
+                told = status
+            if ended:
+                return
+            await changed.wait()
 
 
 async def _first(stop: asyncio.Queue[str], work: asyncio.Future[Any]) -> str:
@@ -147,7 +186,7 @@ def _signals() -> asyncio.Queue[str]:
 
 
 def _build(
-    options: ServiceOptions, service: Service, status: Any, metrics: Metrics
+    options: ServiceOptions, service: Service, health: _Health, metrics: Metrics
 ) -> grpc.aio.Server:
     guards = []
     if options.token_file is not None:
@@ -172,9 +211,9 @@ def _build(
         ],
     )
     server.add_generic_rpc_handlers([service.handler()])
-    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
     reflection.enable_server_reflection(
-        [service.interface.service, health.SERVICE_NAME, reflection.SERVICE_NAME],
+        [service.interface.service, HEALTH_NAME, reflection.SERVICE_NAME],
         server,
         pool=_described(service.interface),
     )
@@ -191,14 +230,36 @@ def _described(interface: Interface) -> descriptor_pool.DescriptorPool:
 
 def _bind(server: grpc.aio.Server, options: ServiceOptions) -> int:
     credentials, address = server_credentials(options), options.address(options.port)
+    # gRPC would print lines of its own, and its error does not say why.
+    if reason := _refusal(options):
+        raise VsamError(f"Could not listen on {address}: {reason}. Name another --port or --host.")
     try:
         if credentials is None:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, credentials)
-    except RuntimeError as error:  # gRPC's text names neither the reason nor a remedy
+    except RuntimeError as error:
         raise VsamError(
             f"Could not listen on {address}. Is the port taken? Name another --port or --host."
         ) from error
+
+
+def _refusal(options: ServiceOptions) -> str | None:
+    """Say why nothing can listen where a server shall; one address of its host is enough."""
+    reason: str | None = None
+    try:
+        for family, kind, _, _, address in socket.getaddrinfo(
+            options.host, options.port, type=socket.SOCK_STREAM
+        ):
+            try:
+                with socket.socket(family, kind) as tried:
+                    tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    tried.bind(address)
+                return None
+            except OSError as error:
+                reason = error.strerror
+    except OSError as error:  # there is no such host
+        reason = error.strerror
+    return reason
 
 
 @contextlib.contextmanager

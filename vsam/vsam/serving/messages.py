@@ -68,3 +68,11 @@ PredictRequest = TAG_MY_OUTFIT.message("PredictRequest")
 Prediction = TAG_MY_OUTFIT.message("Prediction")
 PredictResponse = TAG_MY_OUTFIT.message("PredictResponse")
 StreamPredictResponse = TAG_MY_OUTFIT.message("StreamPredictResponse")
+
+PHOTO = "image_data"
+"""The field of a PredictRequest that holds the photo's file."""
+
+
+def no_photo(field: str) -> str:
+    """Say how servers begin the refusal of what a field holds; the reason follows."""
+    return f"Expected {field} to be a photo, but "

@@ -13,6 +13,7 @@ from vsam_heatmaps.images import MAX_PIXELS
 DEFAULT_PORT = 8061
 MIB = 1 << 20
 
+_MAX_MESSAGE = 2**31 - 1  # bytes; gRPC knows no larger limit
 _SLACK = 4 * MIB
 """A message may be larger than a photo by so much, so that it is ours to say what is wrong."""
 
@@ -68,6 +69,8 @@ class ServiceOptions:
             raise expected("idle_seconds", "positive", self.idle_seconds)
         for name in ("port", "metrics_port"):
             check_port(name, getattr(self, name) or 0)
+        if self.max_message > _MAX_MESSAGE:
+            raise expected("max_bytes", f"at most {_MAX_MESSAGE - _SLACK}", self.max_bytes)
         if self.receiving < 2:
             raise expected(
                 "buffer_bytes",

@@ -9,7 +9,9 @@ import json
 import logging
 import re
 import socket
+import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -17,10 +19,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import resources
 from typing import Any
 
-from vsam_heatmaps.errors import VsamError
+from vsam_heatmaps.errors import VsamError, expected
 
 from .logs import tell
-from .options import ServiceOptions, check_least, check_port, is_loopback
+from .options import ServiceOptions, check_port, is_loopback
 from .pictures import Pictures
 from .security import tls_context
 from .tokens import Tokens
@@ -28,7 +30,7 @@ from .tokens import Tokens
 DEFAULT_PAGE_PORT = 8062
 
 _THREADS = 16  # that answer; who comes while all are busy is hung up on, and browsers come again
-_SECONDS = 10  # in which a browser must send its request and take the answer
+_SECONDS = 10.0  # in which a browser must send its whole request and take the answer
 
 _HTML = resources.files(__package__).joinpath("page.html").read_bytes()
 
@@ -82,7 +84,8 @@ class PageOptions:
 
     def __post_init__(self) -> None:
         check_port("page_port", self.port)
-        check_least(self, "pictures", 1)
+        if not 1 <= self.pictures <= sys.maxsize:
+            raise expected("pictures", f"from 1 to {sys.maxsize}", self.pictures)
 
 
 class Page:
@@ -176,7 +179,8 @@ class _Server(HTTPServer):
                 request.settimeout(_SECONDS)
                 if self._tls is not None:
                     request = self._tls.wrap_socket(request, server_side=True)
-                self.finish_request(request, client_address)
+                with _hung_up_on_in_time(request):
+                    self.finish_request(request, client_address)
         except Exception:
             tell("failed", logging.ERROR, trace=True, method="page")
         finally:
@@ -189,9 +193,25 @@ class _Server(HTTPServer):
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
+@contextlib.contextmanager
+def _hung_up_on_in_time(connection: socket.socket) -> Iterator[None]:
+    """Hang up after some seconds: a socket's own timeout begins anew with each byte that comes."""
+
+    def hang_up() -> None:
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # not that of ssl: it is in use
+
+    timer = threading.Timer(_SECONDS, hang_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    timeout = _SECONDS
 
     def do_GET(self) -> None:
         """Give the page, the list of pictures, or a picture."""

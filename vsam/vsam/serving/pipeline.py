@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from vsam_heatmaps.errors import VsamError
+from vsam_heatmaps.errors import VsamError, expected
 
 from .logs import tell
 from .model import PredictorModel
@@ -39,8 +39,10 @@ def run_pipeline(
         repeat: Begin anew after the last photo.
 
     Raises:
-        VsamError: If no photo can be read, or the folder is gone.
+        VsamError: If no photo can be read, the folder is gone, or the seconds are too many.
     """
+    if not 0 <= seconds <= threading.TIMEOUT_MAX:
+        raise expected("seconds", f"from 0 to {threading.TIMEOUT_MAX:.0f}", seconds)
     shown = 0
     while not stop.is_set():
         for jpeg, prediction in _predicted(rounds.one(), model, max_batch):

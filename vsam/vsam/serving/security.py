@@ -38,27 +38,36 @@ def tls_context(options: ServiceOptions) -> ssl.SSLContext | None:
     """
     if options.tls_cert is None or options.tls_key is None:
         return None
-    for path in (options.tls_cert, options.tls_key, options.tls_client_ca):
-        if path is not None:
-            read_file(path)  # ssl would not name the file
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        # A password that is asked for on a terminal would stop the server.
-        context.load_cert_chain(options.tls_cert, options.tls_key, password=lambda: "")
-    except (ssl.SSLError, ValueError) as error:
-        raise VsamError(
-            f"Expected {options.tls_cert} and {options.tls_key} to be a certificate and its key, "
-            f"PEM without a password, but {_reason(error)}."
-        ) from error
+    _load(context, options.tls_client_ca, options.tls_cert, options.tls_key)
     if options.tls_client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _load(
+    context: ssl.SSLContext, authority: Path | None, cert: Path | None, key: Path | None
+) -> None:
+    """Load the files that are given; says what is wrong with them, which gRPC doesn't."""
+    for path in (authority, cert, key):
+        if path is not None:
+            read_file(path)  # ssl would not name the file
+    if cert is not None:
         try:
-            context.load_verify_locations(options.tls_client_ca)
+            # A password that is asked for on a terminal would stop a server.
+            context.load_cert_chain(cert, key, password=lambda: "")
+        except (ssl.SSLError, ValueError) as error:
+            raise VsamError(
+                f"Expected {cert} and {key} to be a certificate and its key, "
+                f"PEM without a password, but {_reason(error)}."
+            ) from error
+    if authority is not None:
+        try:
+            context.load_verify_locations(authority)
         except ssl.SSLError as error:
             raise VsamError(
-                f"Expected {options.tls_client_ca} to hold PEM certificates, but {_reason(error)}."
+                f"Expected {authority} to hold PEM certificates, but {_reason(error)}."
             ) from error
-    return context
 
 
 def server_credentials(options: ServiceOptions) -> grpc.ServerCredentials | None:
@@ -67,7 +76,6 @@ def server_credentials(options: ServiceOptions) -> grpc.ServerCredentials | None
     Raises:
         VsamError: As `tls_context`.
     """
-    # gRPC would only say that it can't bind; Python's ssl says what is wrong.
     if tls_context(options) is None or options.tls_cert is None or options.tls_key is None:
         return None
     authority = read_file(options.tls_client_ca) if options.tls_client_ca else None
@@ -75,6 +83,25 @@ def server_credentials(options: ServiceOptions) -> grpc.ServerCredentials | None
         [(read_file(options.tls_key), read_file(options.tls_cert))],
         root_certificates=authority,
         require_client_auth=authority is not None,
+    )
+
+
+def channel_credentials(
+    authority: Path | None, cert: Path | None, key: Path | None
+) -> grpc.ChannelCredentials:
+    """Read what a client needs for TLS.
+
+    Args:
+        authority: PEM file of who signed the server's certificate; None trusts whom gRPC trusts.
+        cert: PEM file of a certificate of its own, or None.
+        key: PEM file of its key, or None.
+
+    Raises:
+        VsamError: As `tls_context`.
+    """
+    _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), authority, cert, key)
+    return grpc.ssl_channel_credentials(
+        *(path and read_file(path) for path in (authority, key, cert))
     )
 
 

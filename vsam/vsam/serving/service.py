@@ -15,6 +15,7 @@ from .batching import Batcher, FullError, Places
 from .calls import Method, PhotoService
 from .decoding import BadRequestError, Decoded
 from .messages import (
+    PHOTO,
     TAG_MY_OUTFIT,
     Prediction,
     PredictRequest,
@@ -62,7 +63,7 @@ class TagService(PhotoService):
 
     interface = TAG_MY_OUTFIT
     request = PredictRequest
-    photo = "image_data"
+    photo = PHOTO
 
     def __init__(self, options: ServerOptions, metrics: Metrics, load: Callable[[], Model]) -> None:
         super().__init__(options, metrics)
