@@ -53,8 +53,8 @@ def read_category_regions(path: Path) -> CategoryRegions:
         path: The file, UTF-8.
 
     Raises:
-        VsamError: If the file is missing or lacks a column, or a category or a region is empty or
-            a category is listed twice, in whatever case. Lines are named.
+        VsamError: As `read_table`, or if a category or a region is empty or a category is listed
+            twice, in whatever case. Lines are named.
     """
     own: dict[str, str] = {}
     first_line: dict[str, int] = {}

@@ -65,8 +65,8 @@ def read_labels(path: Path, photos: Path | None = None, *, needed: str = "train"
         needed: The split that must have rows.
 
     Raises:
-        VsamError: If the file is missing or lacks a column, a split is unknown, an image is
-            listed twice or is not there, or the needed split has no row. Lines are named.
+        VsamError: As `read_table`, or if a split is unknown, an image is listed twice or is not
+            there, or the needed split has no row. Lines are named.
     """
     rows: list[LabelRow] = []
     first_line: dict[str, int] = {}
@@ -95,14 +95,16 @@ def read_labels(path: Path, photos: Path | None = None, *, needed: str = "train"
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Read a CSV file: each record with the number of its last line.
+    """Read a CSV file: each record with the number of its first line.
 
     Args:
         path: The file, UTF-8.
-        columns: Those that it must have; the others are there, too.
+        columns: Those that it must have, once each and without line breaks in their fields; the
+            others are there, too.
 
     Raises:
-        VsamError: If the file is missing, is no such text, or lacks a column.
+        VsamError: If the file is missing, is no such text, lacks a column or has it twice, a record
+            has more or fewer fields than the header, or a quote is not closed. Lines are named.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")  # read_text would change quoted line ends
@@ -112,18 +114,51 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[s
         ) from error
     except OSError as error:
         raise explain_os_error(error, f"read {path}") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
-    missing = [name for name in columns if name not in (reader.fieldnames or ())]
+    records = _records(path, text)
+    _, header = next(records, (1, []))
+    missing = [name for name in columns if name not in header]
     if missing:
         raise VsamError(
             f"Expected {path} to have the columns {', '.join(columns)}, "
             f"but {' and '.join(missing)} is missing."
         )
+    for name in columns:
+        if header.count(name) > 1:
+            raise VsamError(
+                f"Expected {path} to have one column `{name}`, but it has {header.count(name)}. "
+                "Rename the others."
+            )
+    for line, fields in records:
+        if len(fields) != len(header):
+            raise VsamError(
+                f"{path}, line {line}: expected {len(header)} fields, as in the header, but got "
+                f"{len(fields)}. Put a field that holds a comma in quotes, part attributes with "
+                "`;`, and keep the commas of empty fields."
+            )
+        record = dict(zip(header, fields, strict=True))
+        for name in columns:
+            if "\n" in record[name] or "\r" in record[name]:
+                raise VsamError(
+                    f"{path}, line {line}: expected `{name}` to be on one line, but it goes on "
+                    "over the next. Close its quotes, or take the line break out."
+                )
+        yield line, record
+
+
+def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Give the fields of each record that is not an empty line, with its first line's number."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line = 1
     try:
-        for record in reader:
-            yield reader.line_num, record
+        for fields in reader:
+            if fields:
+                yield line, fields
+            line = reader.line_num + 1
     except csv.Error as error:  # an open quote makes one field of the rest of the file
-        raise VsamError(f"{path}, after line {reader.line_num}: {error}.") from error
+        raise VsamError(
+            f"{path}, line {line}: expected a record of CSV, but got {error}. Close its quotes, "
+            "and double those within a field."
+        ) from error
 
 
 def _require_photos(path: Path, rows: list[LabelRow], photos: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_table_without_rows_changes_nothing(tmp_path):
         ("", "to have the columns category, region"),
         ("category,area\nKilt,lower\n", "but region is missing"),
         ("category,region\nKilt,\n", "line 2: expected a `region`, but it is empty"),
-        ("category,region\nKilt\n", "line 2: expected a `region`, but it is empty"),
+        ("category,region\nKilt\n", "line 2: expected 2 fields, as in the header, but got 1"),
         ("category,region\nKilt,lower\n ,upper\n", "line 3: expected a `category`"),
         ("category,region\nKilt,lower\nKILT,upper\n", "line 3: the category 'KILT' is on line 2"),
         (b"category,region\nH\xfcte,head\n", "to be UTF-8 text"),

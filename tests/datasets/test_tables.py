@@ -56,10 +56,19 @@ def test_columns_may_come_in_any_order_with_others_between(tmp_path):
     assert table.rows == (LabelRow("a.jpg", "train", "tee", ("x", "y")),)
 
 
+def test_other_columns_may_hold_line_breaks(tmp_path):
+    table = table_of(
+        tmp_path, 'note,image,split,category,attributes\n"two\nlines",a.jpg,train,tee,x\n'
+    )
+    assert table.rows == (LabelRow("a.jpg", "train", "tee", ("x",)),)
+    text = 'note,image,split,category,attributes\n"two\nlines",a,train,,\n,b,trial,,\n'
+    assert "line 4: expected `split`" in refusal(tmp_path, text)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_what_spreadsheets_write_is_read(tmp_path, encoding, ending):
-    text = (HEADER + '"a, b.jpg",train,"tee ""new""",ärmellos\nc.jpg,val,\n').replace("\n", ending)
+    text = (HEADER + '"a, b.jpg",train,"tee ""new""",ärmellos\nc.jpg,val,,\n').replace("\n", ending)
     table = table_of(tmp_path, text, encoding)
     assert table.rows == (
         LabelRow("a, b.jpg", "train", 'tee "new"', ("ärmellos",)),
@@ -67,7 +76,7 @@ def test_what_spreadsheets_write_is_read(tmp_path, encoding, ending):
     )
 
 
-names = st.text(st.characters(blacklist_characters=";\x00", blacklist_categories=["Cs"]))
+names = st.text(st.characters(blacklist_characters=";\x00\r\n", blacklist_categories=["Cs"]))
 labels = names.map(str.strip).filter(bool)
 
 
@@ -107,7 +116,21 @@ def test_whatever_the_csv_module_writes_is_read_back(rows, tmp_path_factory):
         (HEADER, "rows with the split train, but none of its 0 has"),
         (HEADER + "a.jpg,val,tee,\n", "rows with the split train, but none of its 1 has"),
         (HEADER + "a.jpg,train,tee,\nb.jpg,training,tee,\n", "line 3: expected `split`"),
-        (HEADER + "a.jpg,train,tee,\nb.jpg\n", "line 3: expected `split`"),
+        (
+            HEADER + "a.jpg,train,tee,\nb.jpg\n",
+            "line 3: expected 4 fields, as in the header, but got 1",
+        ),
+        (HEADER + "\n\na.jpg,train,tee\n", "line 4: expected 4 fields"),
+        (HEADER + "a.jpg,train,tee,belt,maxi\n", "line 2: expected 4 fields"),
+        ("image,split,category,attributes,split\na,train,b,c,d\n", "to have one column `split`"),
+        (HEADER + 'a,train,tee,\nb,train,"tee,belt\nc,train,skirt,\n', "line 3: expected a record"),
+        (HEADER + 'a,train,"tee"s,belt\n', "line 2: expected a record"),
+        (
+            HEADER + 'a,train,tee,"belt\nb,train,skirt,belt"\n',
+            "line 2: expected `attributes` to be",
+        ),
+        (HEADER + 'a,train,"tee\r\nshirt",\n', "line 2: expected `category` to be on one line"),
+        (HEADER + '"a\rb.jpg",train,tee,\n', "line 2: expected `image` to be on one line"),
         (HEADER + "a.jpg,train,tee,\n,train,tee,\n", "line 3: expected `image`"),
         (
             HEADER + "a.jpg,train,tee,\nb.jpg,val,,\na.jpg,val,tee,\n",
