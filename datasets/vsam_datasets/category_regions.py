@@ -8,7 +8,7 @@ from pathlib import Path
 from vsam_heatmaps.errors import VsamError
 
 from .deepfashion import category_regions, region_of
-from .tables import read_table
+from .tables import label_name, read_table
 
 BY_CATEGORY = "by-category"
 """Names the choice of each photo's region by the type of its category."""
@@ -59,7 +59,7 @@ def read_category_regions(path: Path) -> CategoryRegions:
     own: dict[str, str] = {}
     first_line: dict[str, int] = {}
     for line, record in read_table(path, ("category", "region")):
-        category, region = record["category"].strip(), record["region"].strip()
+        category, region = label_name(record["category"]), record["region"].strip()
         for column, value in {"category": category, "region": region}.items():
             if not value:
                 raise VsamError(f"{path}, line {line}: expected a `{column}`, but it is empty.")

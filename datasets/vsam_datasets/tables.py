@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vsam_heatmaps.errors import VsamError, explain_os_error
+from vsam_heatmaps.photos.photo import id_from_stored
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("image", "split", "category", "attributes")
@@ -23,7 +25,7 @@ class LabelRow:
     Attributes:
         image: The photo's id: its path relative to the folder of photos.
         split: `train`, `val` or `test`.
-        category: Its category, or "" if unknown.
+        category: Its category, or "" if unknown; as `label_name` writes it, like the attributes.
         attributes: Its attributes, sorted.
     """
 
@@ -65,8 +67,9 @@ def read_labels(path: Path, photos: Path | None = None, *, needed: str = "train"
         needed: The split that must have rows.
 
     Raises:
-        VsamError: As `read_table`, or if a split is unknown, an image is listed twice or is not
-            there, or the needed split has no row. Lines are named.
+        VsamError: As `read_table`, or if a split is unknown, an image is no plain path below a
+            folder, is listed twice or is not there, or the needed split has no row. Lines are
+            named.
     """
     rows: list[LabelRow] = []
     first_line: dict[str, int] = {}
@@ -75,6 +78,11 @@ def read_labels(path: Path, photos: Path | None = None, *, needed: str = "train"
         image, split = record["image"], record["split"].strip()
         if not image:
             raise VsamError(f"{where}: expected `image` to name a photo, but it is empty.")
+        if id_from_stored(image) != image:
+            raise VsamError(
+                f"{where}: expected `image` to be a path below the folder of photos without `.`, "
+                f"`..` and empty parts, but got {image!r}. {_remedy_for(image)}"
+            )
         if split not in SPLITS:
             raise VsamError(
                 f"{where}: expected `split` to be train, val or test, but got {split!r}."
@@ -82,8 +90,8 @@ def read_labels(path: Path, photos: Path | None = None, *, needed: str = "train"
         if image in first_line:
             raise VsamError(f"{where}: the image {image!r} is on line {first_line[image]} already.")
         first_line[image] = line
-        names = {name.strip() for name in record["attributes"].split(";")} - {""}
-        rows.append(LabelRow(image, split, record["category"].strip(), tuple(sorted(names))))
+        names = {label_name(name) for name in record["attributes"].split(";")} - {""}
+        rows.append(LabelRow(image, split, label_name(record["category"]), tuple(sorted(names))))
     if photos is not None:
         _require_photos(path, rows, photos)
     if not any(row.split == needed for row in rows):
@@ -92,6 +100,17 @@ def read_labels(path: Path, photos: Path | None = None, *, needed: str = "train"
             "has."
         )
     return LabelTable(tuple(rows))
+
+
+def label_name(written: str) -> str:
+    """Give the one name that a label has: without spaces around it, composed (Unicode's NFC).
+
+    An accent may be a character of its own, as on a Mac, or part of its letter: both look the same.
+
+    >>> label_name(" E\u0301te ") == "\u00c9te"
+    True
+    """
+    return unicodedata.normalize("NFC", written.strip())
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -161,6 +180,11 @@ def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
         ) from error
 
 
+def _remedy_for(image: str) -> str:
+    plain = id_from_stored(image)
+    return "Name a photo in that folder." if plain is None else f"Write {plain!r}."
+
+
 def _require_photos(path: Path, rows: list[LabelRow], photos: Path) -> None:
     if not photos.is_dir():
         raise VsamError(f"Expected `--photos` to be a folder, but {photos} is not one.")
@@ -168,8 +192,19 @@ def _require_photos(path: Path, rows: list[LabelRow], photos: Path) -> None:
     if absent:
         raise VsamError(
             f"{len(absent)} of {len(rows)} images in {path} are not below {photos}, for instance "
-            f"{absent[0]!r}. Check --photos, or take the lines out."
+            f"{absent[0]!r}. {_reason_for_absence(absent[0], photos)}"
         )
+
+
+def _reason_for_absence(image: str, photos: Path) -> str:
+    for form in ("NFC", "NFD"):
+        other = unicodedata.normalize(form, image)
+        if other != image and (photos / other).is_file():
+            return (
+                f"The folder has {other!a}, which looks the same: bring the table's names to "
+                f"Unicode's form {form}."
+            )
+    return "Check --photos, or take the lines out."
 
 
 def count_labels(rows: tuple[LabelRow, ...]) -> tuple[Counter[str], Counter[str]]:

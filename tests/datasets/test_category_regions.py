@@ -32,6 +32,11 @@ def test_a_table_goes_before_deepfashion_in_any_case(tmp_path):
     assert regions.unknown(["Scuba", "KILT", "Tee"]) == ("Scuba",)
 
 
+def test_a_category_is_found_however_its_accents_are_composed(tmp_path):
+    regions = read_category_regions(written(tmp_path, "category,region\nHu\u0308te,head\n"))
+    assert regions.of("H\u00fcte") == "head"
+
+
 def test_a_table_without_rows_changes_nothing(tmp_path):
     assert read_category_regions(written(tmp_path, "category,region\n")).own == {}
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vsam_datasets.tables import LabelRow, LabelTable, count_labels, read_labels
+from vsam_datasets.tables import LabelRow, LabelTable, count_labels, label_name, read_labels
 from vsam_heatmaps.errors import VsamError
+from vsam_heatmaps.photos.photo import id_from_stored
 
 HEADER = "image,split,category,attributes\n"
 
@@ -77,13 +78,14 @@ def test_what_spreadsheets_write_is_read(tmp_path, encoding, ending):
 
 
 names = st.text(st.characters(blacklist_characters=";\x00\r\n", blacklist_categories=["Cs"]))
-labels = names.map(str.strip).filter(bool)
+labels = names.map(label_name).filter(bool)
+images = names.filter(lambda name: id_from_stored(name) == name)
 
 
 @given(
     rows=st.lists(
         st.tuples(
-            names.filter(bool),
+            images,
             st.sampled_from(["train", "val", "test"]),
             st.one_of(st.just(""), labels),
             st.sets(labels, max_size=3),
@@ -142,6 +144,51 @@ def test_whatever_the_csv_module_writes_is_read_back(rows, tmp_path_factory):
 )
 def test_a_wrong_table_is_refused_with_its_line(tmp_path, text, said):
     assert said in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("image", "remedy"),
+    [
+        ("../ex/0100.jpg", "Name a photo in that folder"),
+        ("ex/../../0100.jpg", "Name a photo in that folder"),
+        ("/photos/a.jpg", "Name a photo in that folder"),
+        ("./0002.jpg", "Write '0002.jpg'"),
+        ("ex//0002.jpg", "Write 'ex/0002.jpg'"),
+        ("ex/./0002.jpg", "Write 'ex/0002.jpg'"),
+        ("0002.jpg/", "Write '0002.jpg'"),
+        (".", "Name a photo in that folder"),
+    ],
+)
+def test_an_image_has_one_name_below_the_photos(tmp_path, image, remedy):
+    text = HEADER + f"0002.jpg,train,tee,\n{image},val,tee,\n"
+    message = refusal(tmp_path, text)
+    assert "line 3: expected `image` to be a path below the folder of photos" in message
+    assert repr(image) in message
+    assert remedy in message
+
+
+COMPOSED, DECOMPOSED = "\u00e9t\u00e9", "e\u0301te\u0301"
+
+
+def test_labels_that_look_the_same_are_one(tmp_path):
+    text = HEADER + f"a,train,{COMPOSED},{DECOMPOSED}\nb,val,{DECOMPOSED},{COMPOSED};{DECOMPOSED}\n"
+    table = table_of(tmp_path, text)
+    assert table.categories == table.attributes == (COMPOSED,)
+    assert table.rows[1].attributes == (COMPOSED,)
+
+
+@pytest.mark.parametrize(
+    ("listed", "there", "form"), [(COMPOSED, DECOMPOSED, "NFD"), (DECOMPOSED, COMPOSED, "NFC")]
+)
+def test_a_photo_whose_name_is_composed_otherwise_is_told(tmp_path, listed, there, form):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / f"{there}.jpg").touch()
+    if (photos / f"{listed}.jpg").exists():
+        pytest.skip("this file system takes both names for one")
+    message = refusal(tmp_path, HEADER + f"{listed}.jpg,train,,\n", photos)
+    assert ascii(f"{there}.jpg") in message
+    assert f"Unicode's form {form}" in message
 
 
 def test_a_missing_table_is_refused(tmp_path):

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from vsam_datasets import deepfashion
+from vsam_datasets.tables import label_name
 from vsam_heatmaps.errors import VsamError, explain_os_error
 
 from . import run_folder
@@ -165,7 +166,7 @@ def _read_lines(path: Path) -> tuple[str, ...]:
         raise explain_os_error(error, f"read {path}") from error
     except UnicodeDecodeError as error:
         raise VsamError(f"Expected {path} to be UTF-8 text, but {error}.") from error
-    names = tuple(line.strip() for line in lines)
+    names = tuple(map(label_name, lines))
     if not names or not all(names):
         raise VsamError(f"Expected {path} to hold a name on each line, but a line is empty.")
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
