@@ -18,7 +18,7 @@ from tiny import (
     train_config,
     write_tiny_data,
 )
-from training_runs import finished_epochs, lines, refusal
+from training_runs import finished_epochs, lines, refusal, without_column
 
 from vsam.training import train
 
@@ -134,6 +134,53 @@ def test_resuming_refuses_another_model_and_damaged_files(tiny_data, three_epoch
     assert "config.json" in refusal(train_config(tiny_data, run, epochs=4), resume=True)
     (run / "config.json").unlink()
     assert "config.json" in refusal(train_config(tiny_data, run, epochs=4), resume=True)
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("renamed", "said"),
+    [
+        (("dress", "zdress"), "number 1 of the categories in {data} is 'jeans', in {run} 'dress'"),
+        (("tee", ""), "number 3 of the categories in {data} is nothing, in {run} 'tee'"),
+        (("warm", "xarm"), "number 2 of the attributes in {data} is 'xarm', in {run} 'warm'"),
+        (("warm", "warm;wool"), "number 3 of the attributes in {data} is 'wool', in {run} nothing"),
+    ],
+)
+def test_resuming_refuses_other_labels_before_it_writes(
+    tiny_data, three_epochs, tmp_path, renamed, said
+):
+    run = tmp_path / "run"
+    shutil.copytree(three_epochs, run)
+    before, after = renamed
+
+    def change(row: tuple) -> tuple:
+        image, split, category, attributes = row
+        names = ";".join(after if name == before else name for name in attributes.split(";"))
+        return image, split, after if category == before else category, names
+
+    data = without_column(tiny_data, tmp_path / "labels.csv", change)
+    kept = contents(run)
+    message = refusal(train_config(tiny_data, run, epochs=4, data=data), resume=True)
+    assert "Expected `--data` to name the labels of the run to resume" in message
+    assert said.format(data=data, run=run) in message
+    assert f"--init {run}" in message
+    assert contents(run) == kept
+
+
+def test_resuming_takes_other_photos_with_the_same_labels(tiny_data, three_epochs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(three_epochs, run)
+
+    def less(row: tuple) -> tuple | None:
+        return None if row[0] == "dress/23.png" else row
+
+    data = without_column(tiny_data, tmp_path / "labels.csv", less)
+    train(train_config(tiny_data, run, epochs=4, data=data), resume=True)
+    assert finished_epochs(run) == 4
+    assert (run / "labels.json").read_bytes() == (three_epochs / "labels.json").read_bytes()
 
 
 def test_a_run_that_died_in_its_first_epoch_can_be_started_again(tiny_data, tmp_path):

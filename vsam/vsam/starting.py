@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from dataclasses import replace
+from itertools import zip_longest
 
 import torch
 
@@ -32,11 +33,12 @@ _SHARED = {
 }
 
 
-def require_same_run(config: TrainConfig) -> None:
-    """Check that `config.out` holds a run to resume, and that it was started with these options.
+def require_same_run(config: TrainConfig, labels: Labels) -> None:
+    """Check that `config.out` holds a run to resume, of these options and these labels.
 
     Raises:
-        VsamError: If it is none, or an option differs that makes it another run.
+        VsamError: If it is none, an option differs that makes it another run, or the table names
+            other labels: the weights' outputs would get the names of others.
     """
     last = config.out / run_folder.LAST
     if not last.is_file():
@@ -54,6 +56,21 @@ def require_same_run(config: TrainConfig) -> None:
                 f"Expected `{OPTION_OF.get(name, name)}` to be {before[name]!r}, as in the run to "
                 f"resume, but got {value!r}."
             )
+    _require_same_labels(config, labels)
+
+
+def _require_same_labels(config: TrainConfig, labels: Labels) -> None:
+    _, before = run_folder.read_run(config.out)
+    for kind in ("categories", "attributes"):
+        pairs = zip_longest(getattr(before, kind), getattr(labels, kind))
+        for number, (old, new) in enumerate(pairs, 1):
+            if old != new:
+                was, now = (repr(name) if name is not None else "nothing" for name in (old, new))
+                raise VsamError(
+                    f"Expected `--data` to name the labels of the run to resume, but number "
+                    f"{number} of the {kind} in {config.data} is {now}, in {config.out} {was}. "
+                    f"Give the labels of the run, or start another with --init {config.out}."
+                )
 
 
 def prepare_new_run(config: TrainConfig) -> None:

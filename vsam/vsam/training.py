@@ -82,7 +82,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
     )
     supervision = open_supervision(config, table, model_config.attention_side)
     if resume:
-        require_same_run(config)
+        require_same_run(config, labels)
     accelerator = _make_accelerator(config)
     set_seed(config.seed)
     model = build_vsam(model_config)
