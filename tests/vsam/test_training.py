@@ -193,6 +193,29 @@ def test_without_a_validation_split_the_last_epoch_counts(tiny_data, tmp_path):
         assert torch.equal(tensor, last[f"model.{name}"]), name
 
 
+def test_a_validation_split_without_labels_chooses_nothing(tiny_data, tmp_path, caplog):
+    table = without_column(
+        tiny_data,
+        tmp_path / "l.csv",
+        lambda row: (*row[:2], "", "") if row[1] == "val" else row,
+    )
+    run = tmp_path / "run"
+    report = train(train_config(tiny_data, run, data=table, fit_threshold=True, threshold=0.4))
+    assert (report.best_epoch, report.validation) == (2, None)
+    last = load_file(run / "last.safetensors")
+    for name, tensor in load_file(run / "model.safetensors").items():
+        assert torch.equal(tensor, last[f"model.{name}"]), name
+    assert load_checkpoint(run).threshold == 0.4
+    assert [text for text in caplog.messages if "threshold" in text] == [
+        "No photo of the validation split has an attribute: the threshold stays 0.4."
+    ]
+    resumed = train(
+        train_config(tiny_data, run, data=table, fit_threshold=True, threshold=0.4, epochs=3),
+        resume=True,
+    )
+    assert resumed.best_epoch == 3
+
+
 def test_a_single_photo_left_over_is_no_batch(tiny_data, tmp_path):
     # 15 photos in batches of 7 leave one, which batch normalisation could not use.
     table = without_column(

@@ -26,12 +26,16 @@ class Best:
         self.metrics: dict[str, Any] = {}
 
     def update(self, epoch: int, metrics: Metrics | None) -> bool:
-        """Take note of an epoch; say whether it is the best so far."""
-        if metrics is None:
-            self.epoch = epoch  # without validation the last epoch counts
+        """Take note of an epoch; say whether it is the best so far.
+
+        Where no validation says so, the last one is: without metrics, or with NaN alone.
+        """
+        figures = (metrics.category_accuracy, metrics.attribute_map) if metrics else ()
+        known = [value for value in figures if not math.isnan(value)]
+        if metrics is None or not known:
+            self.epoch = epoch
             return True
-        known = (metrics.category_accuracy, metrics.attribute_map)
-        score = sum(value for value in known if not math.isnan(value))
+        score = sum(known)
         if score <= self.score:
             return False
         self.epoch, self.score, self.metrics = epoch, score, asdict(metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from dataclasses import asdict, dataclass
@@ -33,6 +34,8 @@ from .starting import load_start, prepare_new_run, require_same_run
 from .supervision import open_supervision
 from .tracking import Tracker
 
+_log = logging.getLogger("vsam")
+
 _MAX_GRADIENT_NORM = 5.0
 _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -43,7 +46,7 @@ class TrainReport:
 
     Attributes:
         best_epoch: The epoch, from 1, whose weights are in `model.safetensors`.
-        validation: Its metrics; None without a validation split.
+        validation: Its metrics; None without a validation split that has labels.
         test: Its metrics on the test split; None without one.
     """
 
@@ -193,8 +196,13 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
         if "val" in datasets:
             validated = _scores_and_labels(accelerator, network, loaders["val"])
             threshold = config.threshold
-            if config.fit_threshold:
+            if config.fit_threshold and validated[3].any():
                 threshold = best_threshold(validated[1], validated[3])
+            elif config.fit_threshold:
+                _log.warning(
+                    "No photo of the validation split has an attribute: the threshold stays %g.",
+                    threshold,
+                )
             describe(threshold, fit_calibration(*validated, threshold=threshold))
         test = evaluate(accelerator, network, loaders["test"]) if "test" in datasets else None
         if test is not None and accelerator.is_main_process:
