@@ -207,7 +207,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
     device: Annotated[Device | None, typer.Option(help="[default: auto]")] = None,
     precision: Annotated[
-        Precision | None, typer.Option(help="bf16 and fp16 autocast. [default: fp32]")
+        Precision | None, typer.Option(help="bf16 autocast, or fp16 with a GPU. [default: fp32]")
     ] = None,
     num_workers: Annotated[
         int | None, typer.Option(help="Processes that load photos. [default: up to 4]")

@@ -88,6 +88,7 @@ def test_refusals_before_the_start_leave_no_run(tiny_data, tmp_path):
         "backbone": {"backbone_weights": tmp_path / "none.pth"},
         "one of by-category": {"region": "left_arm"},
         "regions.csv": {"category_regions": tmp_path / "regions.csv"},
+        "Use bf16 or fp32": {"precision": "fp16", "device": "cpu"},
     }
     if not torch.cuda.is_available():
         refused["cuda"] = {"device": "cuda"}

@@ -72,7 +72,7 @@ class TrainConfig:
         weight_decay: Of AdamW, on weights of two and more dimensions.
         seed: Of initial weights, order, augmentation and dropout.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        precision: `fp32`, or `bf16` or `fp16` autocast.
+        precision: `fp32`, or `bf16` or (not on a CPU) `fp16` autocast.
         num_workers: Processes that load photos; by default up to four, 0 loads in the main one.
         threshold: Attributes above this probability are predicted.
         fit_threshold: Take the threshold with the best F1 on the validation split instead. The

@@ -17,6 +17,9 @@ from .evaluation import Metrics
 from .losses import VsamLoss
 from .modeling.model import TaggingModel
 
+# In the file's metadata: the state of the gradient scaler, if the training has one (fp16).
+_SCALER = "gradient_scaler"
+
 
 class Best:
     """Remembers the best epoch: the highest sum of category accuracy and attribute mAP."""
@@ -43,7 +46,13 @@ class Best:
 
 
 def save_last(
-    out: Path, model: TaggingModel, criterion: VsamLoss, optimizer: Any, epoch: int, best: Best
+    out: Path,
+    model: TaggingModel,
+    criterion: VsamLoss,
+    optimizer: Any,
+    scaler: torch.amp.GradScaler | None,
+    epoch: int,
+    best: Best,
 ) -> None:
     """Save what resuming needs, as one file: it is whole, or it is the epoch before."""
     state = optimizer.state_dict()
@@ -51,21 +60,26 @@ def save_last(
     tensors |= {f"loss.{name}": tensor for name, tensor in criterion.state_dict().items()}
     for index, values in state["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
-    run_folder.save_tensors(
-        out / run_folder.LAST,
-        tensors,
-        {
-            "format_version": str(run_folder.FORMAT_VERSION),
-            "epoch": str(epoch + 1),
-            "best": json.dumps(vars(best)),
-        },
-    )
+    metadata = {
+        "format_version": str(run_folder.FORMAT_VERSION),
+        "epoch": str(epoch + 1),
+        "best": json.dumps(vars(best)),
+    }
+    if scaler is not None:
+        metadata[_SCALER] = json.dumps(scaler.state_dict())
+    run_folder.save_tensors(out / run_folder.LAST, tensors, metadata)
 
 
 def load_last(
-    out: Path, model: TaggingModel, criterion: VsamLoss, optimizer: torch.optim.Optimizer
+    out: Path,
+    model: TaggingModel,
+    criterion: VsamLoss,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
 ) -> tuple[int, Best]:
     """Load what `save_last` saved; give the number of finished epochs and the best so far.
+
+    The gradient scaler of an older file, which has none, starts anew.
 
     Raises:
         VsamError: If the file is damaged, is none of `save_last`, or does not fit the model.
@@ -92,6 +106,8 @@ def load_last(
     state = optimizer.state_dict()
     state["state"] = moments
     optimizer.load_state_dict(state)
+    if scaler is not None and _SCALER in metadata:
+        scaler.load_state_dict(json.loads(metadata[_SCALER]))
     best = Best()
     vars(best).update(json.loads(metadata["best"]))
     return int(metadata["epoch"]), best

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from vsam_datasets.pairs import Pair, PairDataset, collate
 from vsam_datasets.tables import SPLITS, count_labels, read_labels
 from vsam_heatmaps import interrupts
-from vsam_heatmaps.errors import VsamError
+from vsam_heatmaps.errors import VsamError, expected
 from vsam_heatmaps.progress import track
 
 from . import run_folder, schedules
@@ -28,6 +28,7 @@ from .evaluation import Metrics, best_threshold, compute_metrics
 from .losses import LossTerms, VsamLoss, inverse_frequency_weights
 from .misfits import listed
 from .modeling.build import ModelConfig, build_vsam
+from .networks import find_device
 from .resuming import Best, load_last, save_last
 from .run_folder import Labels
 from .starting import load_start, prepare_new_run, require_same_run
@@ -108,7 +109,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
     optimizer = _make_optimizer(model, criterion, config)
     start, best = 0, Best()
     if resume:
-        start, best = load_last(config.out, model, criterion, optimizer)
+        start, best = load_last(config.out, model, criterion, optimizer, accelerator.scaler)
     datasets = {
         split: PairDataset(
             rows,
@@ -187,7 +188,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
                     )
                 # Before the state: resuming drops a line too many, but could not add a lost one.
                 tracker.epoch(facts, progress=progress)
-                save_last(config.out, model, criterion, optimizer, epoch, best)
+                save_last(config.out, model, criterion, optimizer, accelerator.scaler, epoch, best)
                 if "val" in datasets:
                     tracker.attention(model, datasets["val"], preprocessing, epoch + 1)
             accelerator.wait_for_everyone()
@@ -320,15 +321,10 @@ def _make_loader(dataset: PairDataset, config: TrainConfig, *, shuffle: bool) ->
 
 
 def _make_accelerator(config: TrainConfig) -> Accelerator:
-    available = {
-        "auto": True,
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not available[config.device]:
-        raise VsamError(
-            f"Expected `--device` to be there, but this machine has no {config.device}."
+    device = find_device(config.device)
+    if config.precision == "fp16" and device.type == "cpu":  # accelerate would compute in fp32
+        raise expected(
+            "--precision", "one that a CPU trains in", config.precision, "Use bf16 or fp32."
         )
     return Accelerator(
         cpu=config.device == "cpu", mixed_precision=_MIXED_PRECISION[config.precision]
