@@ -82,7 +82,9 @@ def evaluate(
 ) -> None:
     """Tag labelled photos and compare: accuracy, mAP, recall, F1, calibration."""
     from vsam_datasets.tables import read_labels
+    from vsam_heatmaps.outputs import refuse_overwriting
 
+    refuse_overwriting({"--per-label": per_label}, {"--data": [data], "--photos": [photos]})
     rows = read_labels(data, needed=split.value).split(split.value)
 
     import torch

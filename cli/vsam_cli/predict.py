@@ -129,6 +129,7 @@ def predict(
     version: Version = False,
 ) -> None:
     """Tag photos; the predictions are in the order of the photos' ids."""
+    from vsam_heatmaps.outputs import refuse_overwriting
     from vsam_heatmaps.photos import list_photos
 
     if attention is not None and any(_lies_in(attention, folder) for folder in photos):
@@ -138,6 +139,9 @@ def predict(
         )
     if threshold is not None and thresholds is not Thresholds.run:
         raise VsamError("Expected --threshold or --thresholds attribute to be given, but not both.")
+
+    outputs = {"--out": None if out == "-" else Path(out), "--report": report}
+    refuse_overwriting(outputs, {"PHOTOS": photos})
 
     # Heavy from here on; a list that can't be made is told before.
     listed = None if watch else list_photos(photos, root=root, image_column=image_column)

@@ -121,12 +121,21 @@ def test_what_is_wrong_is_told_in_one_line(vsam, run, tiny_data, labelled, tmp_p
         (("calibrate", run, "--data", other, *photos), "rows with the split val"),
         (("card", tmp_path), "it has no config.json"),
         (("card", run, "--out", tmp_path), "Expected `--out` to be a file"),
+        (
+            ("card", run, "--out", run / "config.json"),
+            "Expected `--out` to be another file than those of RUN",
+        ),
+        (
+            ("evaluate", run, "--data", other, *photos, "--per-label", other),
+            "Expected `--per-label` to be another file than those of --data",
+        ),
     ]:
         code, stdout, stderr = vsam(*arguments)
         assert code == 1, arguments
         assert stdout == ""
         assert said in the_error(stderr), arguments
     assert (run / "config.json").read_bytes() == before
+    assert other.read_text().startswith("image,split")
 
 
 def test_photos_of_the_split_alone_must_be_there(vsam, run, tiny_data, tmp_path):

@@ -193,6 +193,8 @@ class TestView:
 
         said = refusal(id_="x.jpg")
         assert said.endswith("but it is not. Ids there look like '00000.jpg'.")
+        said = refusal(out=right / "00000.jpg")
+        assert "Expected `--out` to be another file than those of --photos" in said
         said = refusal(photos=tmp_path)
         assert said.endswith("00000.jpg: No such file or directory. Check --photos.")
         shutil.copy(right / "00001.jpg", tmp_path / "00000.jpg")

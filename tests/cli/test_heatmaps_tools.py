@@ -205,6 +205,14 @@ class TestReport:
         out = tmp_path / "report.html"
         said = one_line(call_command(NAME, "report", tmp_path, "--out", out))
         assert "but it holds none. Make them with" in said
+        shard = shards / "shard-000000.h5"
+        said = one_line(call_command(NAME, "report", shards, "--out", shard))
+        assert "Expected `--out` to be another file than those of SHARDS" in said
+        listed = tmp_path / "photos.txt"
+        listed.touch()
+        more = ("--photos", listed, "--out", listed)
+        said = one_line(call_command(NAME, "report", shards, *more))
+        assert "Expected `--out` to be another file than those of --photos" in said
         said = one_line(call_command(NAME, "report", shards, "--out", tmp_path))
         assert said == f"Could not write {tmp_path}: Is a directory."
         for wrong in ((), ("--out", out, "--samples", -1)):

@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from processes import started, wait_until
+from pyarrow import table
+from pyarrow.parquet import write_table
 from tiny import call, command, environment, the_error
 
 from vsam.folder_prediction.partial import partial_path
@@ -114,6 +117,50 @@ def test_unfinished_work_and_other_settings_are_told_in_one_line(predict, tmp_pa
     assert "batch size 4, now 32" in the_error(stderr)
     assert predict(photos, "--out", out, "--batch-size", 4, "--resume")[0] == 3
     assert len(list(read_predictions(out))) == 10
+
+
+def archive_of(photo: Path, kind: str, path: Path) -> Path:
+    """Put a photo into an archive, or its path into a list."""
+    if kind == ".txt":
+        path.write_text(f"{photo.name}\n")
+    elif kind == ".tar":
+        with tarfile.open(path, "w") as tar:
+            tar.add(photo, photo.name)
+    else:
+        write_table(table({"image": [photo.read_bytes()], "id": ["1"]}), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", [".txt", ".tar", ".parquet"])
+@pytest.mark.parametrize("option", ["--out", "--report"])
+def test_no_output_replaces_the_photos(predict, tmp_path, kind, option):
+    photo = many_photos(tmp_path / "photos", 1) / "0000.jpg"
+    given = archive_of(photo, kind, photo.parent / f"all{kind}")
+    before = given.read_bytes()
+    other = {"--out": "--report", "--report": "--out"}[option]
+    said = f"Expected `{option}` to be another file than those of PHOTOS, but got {given}"
+    code, stdout, stderr = predict(
+        given, option, given, other, tmp_path / "other", "--format", "jsonl"
+    )
+    assert (code, stdout) == (1, "")
+    assert said in the_error(stderr)
+    assert given.read_bytes() == before
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--watch",)])
+def test_no_output_replaces_another_or_the_model(predict, tiny_run, tmp_path, more):
+    photos = many_photos(tmp_path / "photos", 1)
+    out = tmp_path / "z.jsonl"
+    code, _, stderr = predict(photos, "--out", out, "--report", out, *more)
+    assert code == 1
+    assert "Expected `--report` to be another file than those of --out" in the_error(stderr)
+    before = (tiny_run / "labels.json").read_bytes()
+    code, _, stderr = predict(photos, "--out", tiny_run / "labels.json", *more)
+    assert code == 1
+    assert "Expected `--out` to be another file than those of --model" in the_error(stderr)
+    assert (tiny_run / "labels.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
 def test_the_ending_tells_the_format(predict, tiny_data, tmp_path):

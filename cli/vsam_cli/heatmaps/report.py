@@ -28,9 +28,11 @@ def report(
     seed: Annotated[int, typer.Option(help="Another seed chooses other random photos.")] = 0,
 ) -> None:
     """Write one HTML page about shards: figures, and pictures of typical and doubtful poses."""
+    from vsam_heatmaps.outputs import refuse_overwriting
     from vsam_heatmaps.photos import list_photos
     from vsam_heatmaps.reports import write_report
 
+    refuse_overwriting({"--out": out}, {"SHARDS": shards.glob("*.h5"), "--photos": photos or []})
     write_report(
         shards,
         out,

@@ -15,8 +15,10 @@ def view(
     out: Annotated[Path, typer.Option(help="Picture to write (.png, .jpg or .webp).")],
 ) -> None:
     """Draw photos with their skeleton and each map laid over, one row for each."""
+    from vsam_heatmaps.outputs import refuse_overwriting
     from vsam_heatmaps.overlays import view_records
     from vsam_heatmaps.shards import Shards
 
+    refuse_overwriting({"--out": out}, {"--photos": [photos / id_ for id_ in ids]})
     view_records(Shards(shards), ids, photos, out)
     typer.echo(f"Wrote {out}.")

@@ -10,6 +10,7 @@ from typing import Any
 
 from vsam_heatmaps.errors import VsamError, expected, explain_os_error
 from vsam_heatmaps.images import MAX_PIXELS
+from vsam_heatmaps.outputs import refuse_overwriting
 
 from ..prediction_files import FORMATS
 
@@ -99,6 +100,15 @@ class FolderOptions:
         if self.report is not None and self.report.is_dir():
             raise VsamError(f"Expected `--report` to be a file, but {self.report} is a folder.")
 
+    def check_apart(self, out: str, run: Path) -> None:
+        """Check that the output and the report are two files, and none of the model's.
+
+        Raises:
+            VsamError: If they are not.
+        """
+        outputs = {"--out": None if out == STANDARD_OUTPUT else Path(out), "--report": self.report}
+        refuse_overwriting(outputs, {"--model": model_files(run)})
+
     def settings(self, run: Path) -> dict[str, Any]:
         """List what the contents of the output depend on, as JSON's values.
 
@@ -132,6 +142,25 @@ def hash_model(run: Path) -> str:
     Raises:
         VsamError: If it is none, or a file can't be read.
     """
+    whole = hashlib.sha256()
+    for path in model_files(run):
+        if not path.is_file():
+            raise VsamError(f"Expected {path} to be there, but it is not.")
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise explain_os_error(error, f"read {path}") from error
+        whole.update(f"{path.name} {digest}\n".encode())
+    return whole.hexdigest()
+
+
+def model_files(run: Path) -> list[Path]:
+    """List the files of a run folder or export that predictions depend on.
+
+    Raises:
+        VsamError: If it is none.
+    """
     from ..export.folder import FILES
     from ..run_folder import CONFIG, LABELS, WEIGHTS, read_run
 
@@ -139,14 +168,4 @@ def hash_model(run: Path) -> str:
     network: tuple[str, ...] = (WEIGHTS,)
     if description.export is not None:
         network = FILES.get(str(description.export.get("format")), ())
-    whole = hashlib.sha256()
-    for name in (CONFIG, LABELS, *network):
-        if not (run / name).is_file():
-            raise VsamError(f"Expected {run / name} to be there, but it is not.")
-        try:
-            with (run / name).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise explain_os_error(error, f"read {run / name}") from error
-        whole.update(f"{name} {digest}\n".encode())
-    return whole.hexdigest()
+    return [run / name for name in (CONFIG, LABELS, *network)]

@@ -78,6 +78,7 @@ def predict_folder(
 
     options.check(str(out))
     run = find_run(options.model, revision=options.revision)
+    options.check_apart(str(out), run)
     settings, (_, labels) = options.settings(run), read_run(run)
     with track(len(photos), "predict", shown=progress) as bar, _engine(run, options) as engine:
         if options.attention is not None:

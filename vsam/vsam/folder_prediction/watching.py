@@ -77,6 +77,7 @@ def watch_folders(
             raise VsamError(f"Expected `{folder}` to be a folder with --watch, but it is not.")
     options.check(str(out))
     run = find_run(options.model, revision=options.revision)
+    options.check_apart(str(out), run)
     settings, (_, labels) = options.settings(run), read_run(run)
     tagger = Tagger(run, options, options.workers or DECODERS)
     if options.attention is not None:

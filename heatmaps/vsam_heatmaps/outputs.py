@@ -1,0 +1,39 @@
+"""Outputs must not replace what a command reads, or one another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from .errors import expected
+from .photos.photo import has_photo_name
+
+
+def refuse_overwriting(
+    outputs: Mapping[str, Path | None], inputs: Mapping[str, Iterable[Path]] | None = None
+) -> None:
+    """Check before any work that no output is an input, or another output; links are followed.
+
+    Args:
+        outputs: Files to be written, by the option that names them; None where it was not given.
+        inputs: Files and folders that are read, by their option. Of a folder what has a photo's
+            name counts: other files may lie there.
+
+    Raises:
+        VsamError: If one is; the option, the path and the other option are named.
+    """
+    read = {
+        os.path.realpath(path): name for name, paths in (inputs or {}).items() for path in paths
+    }
+    written: dict[str, str] = {}
+    for name, output in outputs.items():
+        if output is None:
+            continue
+        path = os.path.realpath(output)
+        other = read.get(path) or written.get(path)
+        if other is None and has_photo_name(path):
+            other = next((read[str(f)] for f in Path(path).parents if str(f) in read), None)
+        if other is not None:
+            raise expected(name, f"another file than those of {other}", output, "Name another.")
+        written[path] = name

@@ -1,0 +1,40 @@
+"""Outputs that would replace inputs or one another are refused."""
+
+import pytest
+
+from vsam_heatmaps.errors import VsamError
+from vsam_heatmaps.outputs import refuse_overwriting
+
+
+def refusal(*given) -> str:
+    with pytest.raises(VsamError) as refused:
+        refuse_overwriting(*given)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_an_output_that_is_an_input_is_refused_whatever_its_path(tmp_path, monkeypatch):
+    data = tmp_path / "data.csv"
+    data.touch()
+    (tmp_path / "link.csv").symlink_to(data)
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for output in (data, data.relative_to(tmp_path), tmp_path / "link.csv", "sub/../data.csv"):
+        message = refusal({"--out": output}, {"--photos": [tmp_path / "sub"], "--data": [data]})
+        assert message == (
+            f"Expected `--out` to be another file than those of --data, but got {output}. "
+            "Name another."
+        )
+    refuse_overwriting({"--out": tmp_path / "other.csv", "--report": None}, {"--data": [data]})
+
+
+def test_two_outputs_are_two_files(tmp_path):
+    message = refusal({"--out": tmp_path / "z", "--report": tmp_path / "sub" / ".." / "z"})
+    assert "Expected `--report` to be another file than those of --out" in message
+    refuse_overwriting({"--out": tmp_path / "z", "--report": tmp_path / "y"})
+
+
+def test_in_a_folder_that_is_read_only_photos_are_in_the_way(tmp_path):
+    for name in ("1.jpg", "sub/2.PNG"):
+        assert "--photos" in refusal({"--out": tmp_path / name}, {"--photos": [tmp_path]})
+    refuse_overwriting({"--out": tmp_path / "predictions.csv"}, {"--photos": [tmp_path]})
