@@ -14,6 +14,7 @@ from vsam.prediction_files import (
     csv_writer,
     jsonl_writer,
     opened_output,
+    read_predictions,
     shrink_for_overlay,
     write_attention,
 )
@@ -62,6 +63,22 @@ def test_a_table_has_a_row_for_each_photo(all_scores):
         *("0.75 0.25 0.6 0.9".split() * all_scores),
     ]
     assert found[2:] == [["b.jpg", "", "", "", "broken", "", *([""] * 4 * all_scores)]]
+
+
+@pytest.mark.parametrize("name", ["a\rb.jpg", "a\r\nb.jpg", "\r", "a\nb.jpg", 'a",\r"b.jpg', " b "])
+def test_a_table_keeps_names_with_line_breaks(tmp_path, name):
+    out = tmp_path / "p.csv"
+    with opened_output(str(out)) as file:
+        write = csv_writer(file, LABELS, all_scores=False)
+        write(name, DESCRIPTION, "")
+        write(name, None, name)
+        write("plain.jpg", None, "")
+    assert list(read_predictions(out)) == [
+        {"image": name, **DESCRIPTION},
+        {"image": name, "error": name},
+        {"image": "plain.jpg", "error": ""},
+    ]
+    assert out.read_bytes().endswith(b"\nplain.jpg,,,,,\n")
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):

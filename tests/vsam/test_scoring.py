@@ -12,6 +12,7 @@ import torch
 from tiny import write_table
 
 from vsam.calibration import Calibration
+from vsam.labels import Labels
 from vsam.predictor import Predictor
 from vsam.run_folder import load_checkpoint, save_calibration
 from vsam.scoring import (
@@ -156,6 +157,15 @@ def test_each_label_has_a_row(predictor, rows, scored, tmp_path):
     true = np.array([row.category == "jeans" for row in rows])
     f1 = 2 * (said & true).sum() / (said.sum() + true.sum())
     assert float(found[1]["f1"]) == pytest.approx(f1, abs=1e-4)
+
+
+def test_a_label_with_a_carriage_return_stays_in_its_row(scored, tmp_path):
+    path = tmp_path / "labels.csv"
+    names = Labels(("dress\rlong", "jeans", "tee"), ("left", "warm"))
+    write_per_label(path, scored, names, torch.tensor([0.25, 0.5]))
+    with path.open(newline="") as file:
+        found = [row["label"] for row in csv.DictReader(file)]
+    assert found == [*names.categories, *names.attributes]
 
 
 def test_a_run_is_calibrated_and_the_report_says_what_changed(rows, tiny_run, tiny_data, tmp_path):

@@ -79,6 +79,29 @@ def jsonl_writer(file: TextIO) -> Writer:
     return write
 
 
+class _LineFeeds:
+    """Ends rows in a line feed.
+
+    The csv module ends them in a carriage return and a line feed. Told to leave the former out, it
+    would no longer put fields that hold one in quotes.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, row: str) -> int:
+        return self._file.write(row.removesuffix("\r\n") + "\n")
+
+
+def table_writer(file: TextIO) -> Any:
+    r"""Make a `csv.writer` as all our tables have it: rows end in `\n`, and read back as written.
+
+    Args:
+        file: Opened with `newline=""`.
+    """
+    return csv.writer(_LineFeeds(file))
+
+
 def csv_writer(file: TextIO, labels: Labels, *, all_scores: bool) -> Writer:
     """Make a writer of a table: image, category, score, attributes, error, details.
 
@@ -88,7 +111,7 @@ def csv_writer(file: TextIO, labels: Labels, *, all_scores: bool) -> Writer:
     """
     scored = [("categories", name) for name in labels.categories]
     scored += [("attributes", name) for name in labels.attributes]
-    table = csv.writer(file, lineterminator="\n")
+    table = table_writer(file)
     header = [*_COLUMNS, *(f"{kind}:{name}" for kind, name in scored if all_scores)]
     table.writerow(header)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import logging
 import math
@@ -29,6 +28,7 @@ from .evaluation import (
     compute_metrics,
 )
 from .labels import Labels
+from .prediction_files import table_writer
 from .predictor import Predictor
 from .run_folder import save_calibration
 
@@ -206,7 +206,7 @@ def write_per_label(path: Path, scored: Scored, labels: Labels, thresholds: torc
         VsamError: If the file can't be written.
     """
     file = io.StringIO()
-    table = csv.writer(file, lineterminator="\n")
+    table = table_writer(file)
     table.writerow(["kind", "label", "count", "ap", "threshold", "f1"])
     known = scored.category != UNKNOWN_CATEGORY
     scores, classes = scored.category_scores[known], len(labels.categories)
