@@ -25,6 +25,12 @@ UNKNOWN_CATEGORY = -100
 # Photos are cropped out of a square this much larger than the input, so that crops stay sharp.
 _AUGMENTATION_MARGIN = 8 / 7
 
+# A crop shows a region if its map keeps this share of its peak: a joint lies in the crop, or at
+# most 1.35 σ, √(2 · ln 2.5), beyond its edge. Less is the tail of a joint that was cut off. It is
+# below 0.5, the least visibility of joints by default: so a faint joint in the crop counts also
+# where a clear one was cut off, whatever resampling takes from its peak.
+_LEAST_SHARE_OF_PEAK = 0.4
+
 
 class Pair(TypedDict):
     """One sample. With a batch dimension in front, one batch.
@@ -35,7 +41,8 @@ class Pair(TypedDict):
         category: () int64, class index or `UNKNOWN_CATEGORY`.
         attributes: (A,) float32, 0 or 1.
         heatmap: (R, M, M) float32, 0..1, over the same square as the image; one map for each
-            region that the data set is asked for.
+            region that the data set is asked for. All 0 where the photo or its crop does not show
+            the region.
         has_pose: () bool; False where there is no map to supervise with.
         error: Why the photo could not be read; then the rest is empty.
     """
@@ -92,6 +99,9 @@ class PairDataset(Dataset[Pair]):
     """Labelled photos with their heatmaps, matched by id.
 
     Samples depend on the seed, the epoch and the row alone, not on the number of loader workers.
+
+    A crop that leaves a region's map less than 0.4 of its peak does not show the region, and the
+    map becomes 0: the tail of a joint that was cut off tells where the crop ends, not where it is.
 
     Args:
         rows: The photos and labels.
@@ -153,11 +163,14 @@ class PairDataset(Dataset[Pair]):
         if self._augmentation is not None:
             # Both become one square, so that one crop serves both.
             heatmap = _resize(heatmap, self._load_side)
+            whole = heatmap.amax(dim=(1, 2))  # (R, L, L) -> (R,)
             # The draw is the sample's own, and the caller's random state stays as it was.
             with torch.random.fork_rng(devices=[]):
                 entropy = np.random.SeedSequence([self._seed, self.epoch, index])
                 torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
                 pixels, heatmap = self._augmentation(pixels, heatmap)
+            shown = heatmap.amax(dim=(1, 2)) >= _LEAST_SHARE_OF_PEAK * whole
+            heatmap = heatmap * shown[:, None, None]
         return {
             "index": torch.tensor(index),
             "image": self._preprocessing.normalize(pixels),

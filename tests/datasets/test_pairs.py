@@ -190,6 +190,89 @@ def test_augmentation_moves_photo_and_map_together(photos, shards):
     assert 10 < mirrored.sum() < 40
 
 
+def shares_of_peaks(
+    originals: np.ndarray, found: np.ndarray, sigma: float, side: int
+) -> np.ndarray:
+    """Tell which share of its peak each joint's Gaussian has in a crop.
+
+    Args:
+        originals: (J, 2) x, y in shares of the whole photo.
+        found: (J, 2) the same in the crop, NaN where unknown; at least two known on each axis.
+        sigma: In shares of the whole photo.
+        side: Of the crop in pixels.
+
+    Returns:
+        (J,) exp(−d² / 2σ²), with d how far the joint lies beyond the centre of the last pixel.
+    """
+    squares = np.zeros(len(originals))
+    for axis in (0, 1):
+        known = ~np.isnan(found[:, axis])
+        scale, start = np.polyfit(originals[known, axis], found[known, axis], 1)
+        places = scale * originals[:, axis] + start
+        beyond = np.maximum(-places, places - 1) + 0.5 / side
+        outside = np.clip(beyond, 0, None) / abs(scale)
+        squares += (outside / sigma) ** 2
+    return np.exp(-squares / 2)
+
+
+@pytest.mark.parametrize("size", [32, 64, 112])
+def test_a_region_that_a_crop_does_not_show_has_no_map(tmp_path, size):
+    """Each joint is a region of its own. Where the crop lies, those well inside of it tell."""
+    names, number = LANDMARKS[:25], np.arange(25)
+    grid = (np.stack([number, 7 * number % 25], axis=1) + 0.5) / 25  # no two in a row or column
+    points = no_keypoints()
+    for name, (x, y) in zip(names, grid, strict=True):
+        points[LANDMARKS.index(name)] = (x, y, 1, 1)
+    info = shard_info(side=56, channels=LANDMARKS)
+    found = Shards(write_shards(tmp_path / "maps", [record("x.png", points, info)], info))
+    save_spot(tmp_path / "x.png", 0.5, 0.5)
+    of_side = {
+        side: dataset(
+            rows_of(["x.png"]), tmp_path, found,
+            preprocessing=Preprocessing(image_size=size),
+            map_side=side, regions=names, augment=True, min_crop=0.4,
+        )
+        for side in (7, 14, 28, 56, size)
+    }  # fmt: skip
+    shown = cut = 0
+    for epoch in range(40):
+        for data in of_side.values():
+            data.epoch = epoch
+        fine = of_side[size][0]["heatmap"].numpy()
+        centres = np.full((25, 2), np.nan)
+        for joint, heat in enumerate(fine):
+            x, y = place(heat) if heat.any() else (np.nan, np.nan)
+            if 0.15 < x < 0.85 and 0.15 < y < 0.85:
+                centres[joint] = x, y
+        share = shares_of_peaks(grid, centres, info.sigma, size)
+        # Resampling moves a peak a little.
+        clear = (share > 0.5) | (share < 0.3)
+        for side, data in of_side.items():
+            kept = data[0]["heatmap"].flatten(1).any(dim=1).numpy()
+            np.testing.assert_array_equal(kept[clear], share[clear] > 0.5, err_msg=str(side))
+        shown, cut = shown + (share > 0.5).sum(), cut + ((share < 0.3) & (share > 1e-3)).sum()
+    assert shown > 300
+    assert cut > 50, "no tail was left over, so nothing was tested"
+
+
+def test_a_faint_joint_in_the_crop_counts_beside_a_clear_one_outside(tmp_path):
+    points = no_keypoints()
+    points[LANDMARKS.index("left_knee")] = (0.5, 0.5, 0.5, 1)
+    points[LANDMARKS.index("right_knee")] = (0.02, 0.02, 1, 1)
+    info = shard_info(side=56)
+    found = Shards(write_shards(tmp_path / "maps", [record("x.png", points, info)], info))
+    save_spot(tmp_path / "x.png", 0.5, 0.5)
+    data = dataset(
+        rows_of(["x.png"]), tmp_path, found, regions=["knees"], augment=True, min_crop=0.4
+    )
+    peaks = []
+    for epoch in range(40):
+        data.epoch = epoch
+        peaks.append(float(data[0]["heatmap"].max()))
+    assert min(peaks) > 0.4
+    assert min(peaks) < 0.52, "the clear one was always in the crop, so nothing was tested"
+
+
 def test_without_augmentation_nothing_moves(photos, shards):
     data = dataset(rows_of(["b/1.png"]), photos, shards)
     first = data[0]

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import torch
 import torch.nn.functional as F
 
-# A map with less is empty: the person, or the region, was cropped away.
+# A map with less is empty: neither the photo nor its crop shows the region; see `PairDataset`.
 _MIN_MASS = 1e-3
 # Keeps logarithms and their slopes finite in float32, also times a gradient scaler's factor.
 _TINY = 1e-12
@@ -119,7 +119,7 @@ def attention_loss(
         attention: Ŝ, (B, R, H, W), 0..1. Without maps, R = 0, the loss is 0.
         heatmap: (B, R, h, w), 0..1; brought to the maps' side.
         has_pose: (B,) bool; the maps of a photo without a pose don't count. Neither does a map
-            whose heatmap has no mass: its region was cropped away.
+            whose heatmap has no mass: see `Pair`.
         regulariser: `l2`, `l2-squared`, `kl` or `bce`, the functions above, or `none`, which is 0.
         temperature: τ of the soft maximum; `bce` has none.
         distributions: The maps sum to 1 and are P themselves, so there is no soft maximum. `bce`
