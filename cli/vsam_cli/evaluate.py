@@ -89,16 +89,19 @@ def evaluate(
 
     import torch
 
+    from vsam.folder_prediction.options import model_files
+    from vsam.hub import find_run
     from vsam.predictor import Predictor
     from vsam.scoring import evaluate_scores, score_photos, write_per_label
 
+    run = find_run(model, revision=revision)
+    refuse_overwriting({"--per-label": per_label}, {"MODEL": model_files(run)})
     predictor = Predictor.from_pretrained(
-        model,
+        run,
         device=device.value,
         precision=precision.value,
         calibrated=calibrated,
         thresholds=thresholds.value,
-        revision=revision,
     )
     unreadable: list[tuple[str, str]] = []
     scored = score_photos(
@@ -111,9 +114,9 @@ def evaluate(
         unreadable=unreadable if on_error is OnError.skip else None,
     )
     limits = torch.tensor(predictor.thresholds)
+    _print({"split": split.value, **evaluate_scores(scored, limits).to_json()}, as_json)
     if per_label is not None:
         write_per_label(per_label, scored, predictor.labels, limits)
-    _print({"split": split.value, **evaluate_scores(scored, limits).to_json()}, as_json)
     _end(unreadable)
 
 

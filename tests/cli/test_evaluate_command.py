@@ -108,6 +108,7 @@ def test_card_prints_or_writes_a_card(vsam, run):
 def test_what_is_wrong_is_told_in_one_line(vsam, run, tiny_data, labelled, tmp_path):
     other = write_table(tmp_path / "other.csv", [("tee/00.png", "test", "hat", "")])
     photos = ("--photos", tiny_data / "photos")
+    unlabelled = write_table(tmp_path / "unlabelled.csv", [("tee/00.png", "val", "", "")])
     before = (run / "config.json").read_bytes()
     for arguments, said in [
         (("evaluate", tmp_path / "none", *labelled), "is not there"),
@@ -119,11 +120,23 @@ def test_what_is_wrong_is_told_in_one_line(vsam, run, tiny_data, labelled, tmp_p
         (("evaluate", run, *labelled[:2], "--photos", tmp_path), "Could not read"),
         (("calibrate", tmp_path, *labelled), "it has no config.json"),
         (("calibrate", run, "--data", other, *photos), "rows with the split val"),
+        (
+            ("calibrate", run, "--data", unlabelled, *photos),
+            "to have labels, but none has one that it knows. Check --data and --split.",
+        ),
         (("card", tmp_path), "it has no config.json"),
         (("card", run, "--out", tmp_path), "Expected `--out` to be a file"),
         (
             ("card", run, "--out", run / "config.json"),
             "Expected `--out` to be another file than those of RUN",
+        ),
+        (
+            ("card", run, "--out", run / "metrics.jsonl"),
+            "Expected `--out` to be another file than those of RUN",
+        ),
+        (
+            ("evaluate", run, *labelled, "--per-label", run / "config.json"),
+            "Expected `--per-label` to be another file than those of MODEL",
         ),
         (
             ("evaluate", run, "--data", other, *photos, "--per-label", other),

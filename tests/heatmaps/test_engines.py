@@ -106,6 +106,9 @@ class TestOpenVino:
             def get_property(self, *_: str) -> list[str]:
                 return ["FP32", "INT8", "BIN"]
 
+            def set_property(self, _: dict[str, object]) -> None:
+                pass
+
         forget_the_core(monkeypatch)
         monkeypatch.setattr(openvino, "Core", Core)
         assert choose_engine("auto", MODEL).precision == "f32"

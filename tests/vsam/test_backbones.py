@@ -112,9 +112,12 @@ def test_load_backbone_refuses_files_of_another_kind(tmp_path, name, content):
 
 
 def test_load_backbone_refuses_what_is_no_state_dict(tmp_path):
-    path = tmp_path / "list.pth"
-    torch.save([torch.zeros(3)], path)
-    assert "Could not read weights" in backbone_refused(path)
+    path = tmp_path / "other.pth"
+    for content in ([torch.zeros(3)], torch.zeros(3), {0: torch.zeros(3)}):
+        torch.save(content, path)
+        assert f"Expected {path} to hold a state dict: tensors by name" in backbone_refused(path)
+    torch.save({"epoch": 3, "state_dict": build_vsam(small()).features.state_dict()}, path)
+    assert "a checkpoint with one under `state_dict`. Save that alone." in backbone_refused(path)
 
 
 def test_load_backbone_refuses_a_state_dict_without_tensors(tmp_path):

@@ -147,10 +147,12 @@ def test_a_run_of_an_older_version_resumes_with_what_it_did(tiny_data, tmp_path)
 
 # Forks after what takes longest, the imports; torchrun sets these variables.
 TOGETHER = """
+import contextlib
 import os
 import sys
 from pathlib import Path
 from tiny import train_config
+from vsam import training
 from vsam.training import train
 
 data, out, port = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
@@ -161,6 +163,16 @@ os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
 for learn in (False, True):
     settings = {"batch_size": 4, "lambda_warmup": 1, "learn_temperature": learn}
     train(train_config(data, out / str(learn), **settings))
+train_epoch = training._train_epoch
+def stop(epoch, *rest):
+    if epoch == 1:
+        raise KeyboardInterrupt
+    return train_epoch(epoch, *rest)
+training._train_epoch = stop
+with contextlib.suppress(KeyboardInterrupt):
+    train(train_config(data, out / "resumed", **settings))
+training._train_epoch = train_epoch
+train(train_config(data, out / "resumed", **settings), resume=True)
 if rank == 0:
     sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 """
@@ -184,6 +196,14 @@ def test_two_processes_train_together(tiny_data, tmp_path):
         assert [line["epoch"] for line in lines] == [1, 2]
         assert ("temperature" in lines[-1]) == learn
     assert lines[-1]["temperature"] != 1
+    resumed = epochs_of(tmp_path / "resumed")
+    for line in (*lines, *resumed):
+        del line["seconds"]
+    assert resumed == lines  # each epoch's photos in the order of the undisturbed run
+    whole, gone_on = (
+        load_file(tmp_path / name / "last.safetensors") for name in ("True", "resumed")
+    )
+    assert all(tensor.equal(gone_on[name]) for name, tensor in whole.items())
 
 
 def free_port() -> int:

@@ -198,10 +198,18 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
     except Exception as error:  # torch raises many types for a file that is not its own
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise VsamError(f"Could not read weights from {path}: {reason}") from error
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise VsamError(f"Expected {path} to hold a state dict: tensors by name. Save one alone.")
+    for name, inner in state.items():
+        if isinstance(inner, Mapping) and any(map(torch.is_tensor, inner.values())):
+            raise VsamError(
+                f"Expected {path} to hold a state dict alone, but it is a checkpoint with one "
+                f"under `{name}`. Save that alone."
+            )
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
 
 
 def _torchvision_weights(backbone: Backbone) -> Path:

@@ -69,6 +69,11 @@ def fit_calibration(
     )
 
 
+def has_labels(category: torch.Tensor, attributes: torch.Tensor) -> bool:
+    """Say whether there is anything to fit: the labels are as in `fit_calibration`."""
+    return bool((category != UNKNOWN_CATEGORY).any() or attributes.any())
+
+
 def fit_temperature(logits: torch.Tensor, category: torch.Tensor) -> float:
     """Find the temperature with the lowest negative log likelihood, from 0.05 to 20.
 

@@ -285,11 +285,13 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        loaded = yaml.load(file.read_text(encoding="utf-8"), _once_each(yaml.SafeLoader))
     except (OSError, UnicodeDecodeError) as error:
         raise VsamError(f"Could not read {file}: {error}.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none is the latter
         raise VsamError(f"{file} is no YAML: {' '.join(str(error).split())}.") from error
+    if loaded is None:
+        return {}
     if not isinstance(loaded, dict):
         raise VsamError(f"Expected {file} to hold options as `name: value` lines.")
     types_of = typing.get_type_hints(TrainConfig)
@@ -300,8 +302,26 @@ def _read_yaml(file: Path) -> dict[str, Any]:
             near = difflib.get_close_matches(name, types_of, n=1)
             hint = f" Did you mean `{near[0]}`?" if near else ""
             raise VsamError(f"{file} names the unknown option `{key}`.{hint}")
+        if name in values:
+            raise VsamError(f"{file} gives `{key}` twice. Take one out.")
         values[name] = _convert(file, str(key), value, types_of[name])
     return values
+
+
+def _once_each(loader: Any) -> Any:
+    """Make a YAML loader that refuses a key that is there twice; YAML would take the last."""
+    import yaml
+
+    class OnceEach(loader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+            written = [key.value for key, _ in node.value]
+            for number, key in enumerate(written):
+                if key in written[:number]:
+                    mark = node.value[number][0].start_mark
+                    raise yaml.constructor.ConstructorError(None, None, f"`{key}` twice", mark)
+            return super().construct_mapping(node, deep=deep)
+
+    return OnceEach
 
 
 def _convert(file: Path, key: str, value: Any, wanted: Any) -> Any:
@@ -319,7 +339,7 @@ def _convert(file: Path, key: str, value: Any, wanted: Any) -> Any:
     elif float in options and isinstance(value, int | float | str) and type(value) is not bool:
         try:
             return float(value)  # YAML 1.1 takes 1e-4 for a string
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     elif type(value) in options:
         return value

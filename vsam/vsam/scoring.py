@@ -19,7 +19,7 @@ from vsam_heatmaps.errors import VsamError
 from vsam_heatmaps.photos import Photo
 from vsam_heatmaps.progress import track
 
-from .calibration import calibration_error, fit_calibration, log_likelihood_loss
+from .calibration import calibration_error, fit_calibration, has_labels, log_likelihood_loss
 from .evaluation import (
     Metrics,
     attribute_f1,
@@ -275,7 +275,8 @@ def calibrate_run(
         `category_nll_before` and so on. They are of the photos that were fitted on.
 
     Raises:
-        VsamError: As `score_photos`, or if the file can't be written.
+        VsamError: As `score_photos`, if no photo has a label that the model knows, or if the file
+            can't be written.
     """
     scored = score_photos(
         predictor,
@@ -287,6 +288,11 @@ def calibrate_run(
         unreadable=unreadable,
     )
     logits, truth = scored.category_logits, (scored.category, scored.attributes)
+    if not has_labels(*truth):
+        raise VsamError(
+            f"Expected the photos to calibrate {run} with to have labels, but none has one that it "
+            "knows. Check --data and --split."
+        )
     calibration = fit_calibration(
         logits, scored.attribute_scores, *truth, threshold=predictor.threshold
     )

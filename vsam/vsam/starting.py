@@ -87,15 +87,14 @@ def prepare_new_run(config: TrainConfig) -> None:
         )
     if not (config.out / run_folder.CONFIG).is_file():
         return
-    described = run_folder.read_description(config.out)
-    if described.export is not None:
+    if run_folder.read_description(config.out).export is not None:
         raise VsamError(
             f"Expected {config.out} to be free, but it holds an export. Name another folder."
         )
-    if run_folder.IMPORTED_FROM in described.training:
+    if (config.out / run_folder.WEIGHTS).exists():  # saved, imported, or of the hub
         raise VsamError(
-            f"Expected {config.out} to be free, but it holds an imported model. "
-            "Start from it with --init, and name another folder."
+            f"Expected {config.out} to be free, but it holds a model. Start from it with --init, "
+            "and name another folder."
         )
 
 

@@ -22,7 +22,7 @@ from vsam_heatmaps.progress import track
 
 from . import run_folder, schedules
 from .batches import checked, ids_of
-from .calibration import Calibration, fit_calibration
+from .calibration import Calibration, fit_calibration, has_labels
 from .config import TrainConfig
 from .evaluation import Metrics, best_threshold, compute_metrics
 from .losses import LossTerms, VsamLoss, inverse_frequency_weights
@@ -133,8 +133,14 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
     # Processes that train together refuse a module in which there is nothing to learn.
     learns = any(True for _ in criterion.parameters())
     loss = accelerator.prepare(criterion) if learns else criterion.to(accelerator.device)
+    together = accelerator.num_processes > 1
+    # Processes that train together take turns in one order: it must not come from the state of
+    # each, and accelerate makes its own generator once, so that a resumed run would begin anew.
+    order = torch.Generator() if together else None
     loaders = {
-        split: accelerator.prepare(_make_loader(dataset, config, shuffle=split == "train"))
+        split: accelerator.prepare(
+            _make_loader(dataset, config, order, shuffle=split == "train", fill=together)
+        )
         for split, dataset in datasets.items()
     }
 
@@ -154,7 +160,10 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
     steps = len(loaders["train"])
     with Tracker(config.out, start, enabled=accelerator.is_main_process) as tracker:
         for epoch in range(start, config.epochs):
-            set_seed((config.seed + 1_000_003 * (epoch + 1)) % 2**32)
+            seed = (config.seed + 1_000_003 * (epoch + 1)) % 2**32
+            set_seed(seed)
+            if order is not None:
+                order.manual_seed(seed)
             began = time.monotonic()
             terms = _train_epoch(
                 epoch,
@@ -204,7 +213,8 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
                     "No photo of the validation split has an attribute: the threshold stays %g.",
                     threshold,
                 )
-            describe(threshold, fit_calibration(*validated, threshold=threshold))
+            if has_labels(*validated[2:]):
+                describe(threshold, fit_calibration(*validated, threshold=threshold))
         test = evaluate(accelerator, network, loaders["test"]) if "test" in datasets else None
         if test is not None and accelerator.is_main_process:
             tracker.epoch(
@@ -263,6 +273,10 @@ def _train_epoch(
             seen += count
             means = dict(zip(LossTerms._fields, (sums / seen).tolist(), strict=True))
             bar.update(count * accelerator.num_processes, **means)
+    if accelerator.num_processes > 1:
+        shares = torch.tensor([*sums, seen], device=accelerator.device)
+        *sums, seen = accelerator.reduce(shares, "sum").tolist()
+        means = {name: each / seen for name, each in zip(LossTerms._fields, sums, strict=True)}
     return means
 
 
@@ -306,16 +320,34 @@ def _make_optimizer(
     return torch.optim.AdamW(groups, lr=config.lr)
 
 
-def _make_loader(dataset: PairDataset, config: TrainConfig, *, shuffle: bool) -> DataLoader[Pair]:
+def _make_loader(
+    dataset: PairDataset,
+    config: TrainConfig,
+    order: torch.Generator | None,
+    *,
+    shuffle: bool,
+    fill: bool,
+) -> DataLoader[Pair]:
+    """Make a loader.
+
+    Args:
+        dataset: The photos of a split.
+        config: Says how many are in a batch, and who reads them.
+        order: Draws the order; None draws from torch's state.
+        shuffle: For training.
+        fill: The last batch will be filled with photos of the first.
+    """
     workers = config.num_workers
     return DataLoader(
         dataset,
         batch_size=config.batch_size,
-        sampler=RandomSampler(dataset) if shuffle else None,
+        sampler=RandomSampler(dataset, generator=order) if shuffle else None,
         num_workers=min(4, os.cpu_count() or 1) if workers is None else workers,
         collate_fn=collate,
         # A last batch of one photo has no variance to normalise with.
-        drop_last=shuffle and len(dataset) > 1 and len(dataset) % config.batch_size == 1,
+        drop_last=(
+            shuffle and not fill and len(dataset) > 1 and len(dataset) % config.batch_size == 1
+        ),
         pin_memory=torch.cuda.is_available(),
     )
 
