@@ -36,7 +36,7 @@ def server(tiny_run: Path):
     """Give a server of `tiny_run`, started by the command. Leave it as it is."""
     with running(command_line(tiny_run)) as started:
         yield started
-        assert not any("Traceback" in line for line in started.lines)
+        assert "Traceback" not in "\n".join(started.lines)
         assert started.end() == 0
 
 

@@ -33,9 +33,9 @@ _MAX_CALLS = 4096  # of all methods at once: health and reflection have no place
 # CANCELLED, which tells a client nothing; looking at one takes a fraction of a millisecond.
 _MAX_UNSEEN = 10_000
 _SECONDS_TO_SEND = 5.0  # the last answers need to reach their clients
-# gRPC cancels what is left a moment after it has stopped. What the end of the loop finds is logged
-# with tracebacks, as an open stream of reflection was.
-_SECONDS_TO_CANCEL = 0.2
+# gRPC cancels what is left when it has stopped, and the tasks need a moment to see it. What the end
+# of the loop finds is logged with tracebacks, as an open stream of reflection was.
+_SECONDS_TO_CANCEL = 5.0
 
 
 def host(options: ServiceOptions, make: Callable[[Metrics], Service]) -> None:
@@ -86,7 +86,8 @@ async def _host(options: ServiceOptions, make: Callable[[Metrics], Service]) -> 
         finally:
             health.end()
             await server.stop(0 if service.calls else _SECONDS_TO_SEND)
-            await asyncio.sleep(_SECONDS_TO_CANCEL)
+            if left := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(left, timeout=_SECONDS_TO_CANCEL)
     tell("ended", address=address)
 
 
