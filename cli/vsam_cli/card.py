@@ -23,12 +23,13 @@ def card(
     """Write a model card from what the run itself says: labels, input, figures, training."""
     from vsam.folder_prediction.options import model_files
     from vsam.model_card import card_of_run
-    from vsam.prediction_files import opened_output
+    from vsam.prediction_files import opened_output, output_path
     from vsam.run_folder import LAST, METRICS
     from vsam_heatmaps.outputs import refuse_overwriting
 
-    output = None if out == "-" else Path(out)
-    refuse_overwriting({"--out": output}, {"RUN": [*model_files(run), run / METRICS, run / LAST]})
+    refuse_overwriting(
+        {"--out": output_path(out)}, {"RUN": [*model_files(run), run / METRICS, run / LAST]}
+    )
     text = card_of_run(run, license=license, name=name)
     with opened_output(out) as file:
         file.write(text)

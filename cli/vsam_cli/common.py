@@ -159,7 +159,7 @@ def _run(app: typer.Typer, name: str) -> int:
         if error.filename is None:
             raise
         # Not even whether it exists can be asked where a folder is closed or a name too long.
-        told = explain_os_error(error, f"look at {os.fsdecode(error.filename)}")
+        told = explain_os_error(error, f"use {os.fsdecode(error.filename)}")
         return _fail(f"error: {told}", EXIT_ERROR)
     except KeyboardInterrupt:
         return _interrupted()

@@ -84,7 +84,6 @@ def evaluate(
     from vsam_datasets.tables import read_labels
     from vsam_heatmaps.outputs import refuse_overwriting
 
-    refuse_overwriting({"--per-label": per_label}, {"--data": [data], "--photos": [photos]})
     rows = read_labels(data, needed=split.value).split(split.value)
 
     import torch
@@ -95,7 +94,10 @@ def evaluate(
     from vsam.scoring import evaluate_scores, score_photos, write_per_label
 
     run = find_run(model, revision=revision)
-    refuse_overwriting({"--per-label": per_label}, {"MODEL": model_files(run)})
+    refuse_overwriting(
+        {"--per-label": per_label},
+        {"--data": [data], "--photos": [photos], "MODEL": model_files(run)},
+    )
     predictor = Predictor.from_pretrained(
         run,
         device=device.value,

@@ -129,6 +129,7 @@ def predict(
     version: Version = False,
 ) -> None:
     """Tag photos; the predictions are in the order of the photos' ids."""
+    from vsam.prediction_files import output_path
     from vsam_heatmaps.outputs import refuse_overwriting
     from vsam_heatmaps.photos import list_photos
 
@@ -140,8 +141,7 @@ def predict(
     if threshold is not None and thresholds is not Thresholds.run:
         raise VsamError("Expected --threshold or --thresholds attribute to be given, but not both.")
 
-    outputs = {"--out": None if out == "-" else Path(out), "--report": report}
-    refuse_overwriting(outputs, {"PHOTOS": photos})
+    refuse_overwriting({"--out": output_path(out), "--report": report}, {"PHOTOS": photos})
 
     # Heavy from here on; a list that can't be made is told before.
     listed = None if watch else list_photos(photos, root=root, image_column=image_column)

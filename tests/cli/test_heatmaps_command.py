@@ -88,7 +88,7 @@ class TestExtract:
         assert said.endswith("none` to be a folder or a photo, but it is not there.")
         endless = tmp_path / ("n" * 300)
         said = one_line(call_command(NAME, "extract", endless, "--out", out))
-        assert said == f"Could not look at {endless}: File name too long."
+        assert said == f"Could not use {endless}: File name too long."
         said = one_line(call_command(NAME, "extract", photos, "--out", out, "--side", 2))
         assert said == "Expected `side` to be from 4 to 1024 pixels, but got 2."
         said = one_line(call_command(NAME, "extract", photos, "--out", photos))

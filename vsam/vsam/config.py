@@ -285,7 +285,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        loaded = yaml.load(file.read_text(encoding="utf-8"), _once_each(yaml.SafeLoader))
+        loaded = _load_yaml(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise VsamError(f"Could not read {file}: {error}.") from error
     except (yaml.YAMLError, ValueError) as error:  # a date that is none is the latter
@@ -308,11 +308,11 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return values
 
 
-def _once_each(loader: Any) -> Any:
-    """Make a YAML loader that refuses a key that is there twice; YAML would take the last."""
+def _load_yaml(text: str) -> Any:
+    """Load YAML; refuse a key that a mapping gives twice, of which YAML would take the last."""
     import yaml
 
-    class OnceEach(loader):
+    class OnceEach(yaml.SafeLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
             written = [key.value for key, _ in node.value]
             for number, key in enumerate(written):
@@ -321,7 +321,7 @@ def _once_each(loader: Any) -> Any:
                     raise yaml.constructor.ConstructorError(None, None, f"`{key}` twice", mark)
             return super().construct_mapping(node, deep=deep)
 
-    return OnceEach
+    return yaml.load(text, OnceEach)
 
 
 def _convert(file: Path, key: str, value: Any, wanted: Any) -> Any:

@@ -19,6 +19,9 @@ from vsam_heatmaps.errors import VsamError, explain_os_error
 from .attention_maps import shrink
 from .labels import Labels
 
+STANDARD_OUTPUT = "-"
+"""In the place of a file's name."""
+
 FORMATS = ("jsonl", "csv", "parquet")
 """How predictions are written; also how the files' names end. Each says the same."""
 
@@ -45,6 +48,11 @@ class Writer(Protocol):
         ...
 
 
+def output_path(out: str) -> Path | None:
+    """Give the file that `--out` names; None for standard output."""
+    return None if out == STANDARD_OUTPUT else Path(out)
+
+
 @contextlib.contextmanager
 def opened_output(out: str) -> Iterator[TextIO]:
     """Open a file that appears when it is whole, or standard output for `-`.
@@ -52,7 +60,7 @@ def opened_output(out: str) -> Iterator[TextIO]:
     Raises:
         VsamError: If it is a folder, or can't be written.
     """
-    if out == "-":
+    if out == STANDARD_OUTPUT:
         try:
             yield sys.stdout
             sys.stdout.flush()

@@ -133,14 +133,11 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
     # Processes that train together refuse a module in which there is nothing to learn.
     learns = any(True for _ in criterion.parameters())
     loss = accelerator.prepare(criterion) if learns else criterion.to(accelerator.device)
-    together = accelerator.num_processes > 1
     # Processes that train together take turns in one order: it must not come from the state of
     # each, and accelerate makes its own generator once, so that a resumed run would begin anew.
-    order = torch.Generator() if together else None
+    order = torch.Generator() if accelerator.num_processes > 1 else None
     loaders = {
-        split: accelerator.prepare(
-            _make_loader(dataset, config, order, shuffle=split == "train", fill=together)
-        )
+        split: accelerator.prepare(_make_loader(dataset, config, order, shuffle=split == "train"))
         for split, dataset in datasets.items()
     }
 
@@ -275,8 +272,8 @@ def _train_epoch(
             bar.update(count * accelerator.num_processes, **means)
     if accelerator.num_processes > 1:
         shares = torch.tensor([*sums, seen], device=accelerator.device)
-        *sums, seen = accelerator.reduce(shares, "sum").tolist()
-        means = {name: each / seen for name, each in zip(LossTerms._fields, sums, strict=True)}
+        *totals, count = accelerator.reduce(shares, "sum").tolist()
+        means = {name: each / count for name, each in zip(LossTerms._fields, totals, strict=True)}
     return means
 
 
@@ -326,16 +323,14 @@ def _make_loader(
     order: torch.Generator | None,
     *,
     shuffle: bool,
-    fill: bool,
 ) -> DataLoader[Pair]:
     """Make a loader.
 
     Args:
         dataset: The photos of a split.
         config: Says how many are in a batch, and who reads them.
-        order: Draws the order; None draws from torch's state.
+        order: Draws the order of processes that train together; one draws from torch's state.
         shuffle: For training.
-        fill: The last batch will be filled with photos of the first.
     """
     workers = config.num_workers
     return DataLoader(
@@ -344,9 +339,10 @@ def _make_loader(
         sampler=RandomSampler(dataset, generator=order) if shuffle else None,
         num_workers=min(4, os.cpu_count() or 1) if workers is None else workers,
         collate_fn=collate,
-        # A last batch of one photo has no variance to normalise with.
+        # A last batch of one photo has no variance to normalise with. Of several processes
+        # accelerate fills the last batch with photos of the first.
         drop_last=(
-            shuffle and not fill and len(dataset) > 1 and len(dataset) % config.batch_size == 1
+            shuffle and order is None and len(dataset) > 1 and len(dataset) % config.batch_size == 1
         ),
         pin_memory=torch.cuda.is_available(),
     )

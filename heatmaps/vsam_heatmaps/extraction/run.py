@@ -33,7 +33,7 @@ from .workers import Outcome, Task, Work, Written
 # Options that say how networks find poses, and their defaults.
 _OF_NETWORKS = {"pose_model": None, "pose_engine": "auto", "precision": "auto", "crops": None}
 
-_MOST = 2**31 - 1
+_MOST = 2**31 - 1  # of a count; shards hold it, and no photo has so many pixels
 RUN_ENGINES = ("local", "ray")
 """Where an extraction runs: on this machine, or on a Ray cluster."""
 

@@ -12,12 +12,10 @@ from vsam_heatmaps.errors import VsamError, expected, explain_os_error
 from vsam_heatmaps.images import MAX_PIXELS
 from vsam_heatmaps.outputs import refuse_overwriting
 
-from ..prediction_files import FORMATS
+from ..prediction_files import FORMATS, STANDARD_OUTPUT, output_path
 
 ENGINES = ("local", "ray")
 """Where photos are tagged: on this machine, or on a Ray cluster."""
-
-STANDARD_OUTPUT = "-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +104,7 @@ class FolderOptions:
         Raises:
             VsamError: If they are not.
         """
-        outputs = {"--out": None if out == STANDARD_OUTPUT else Path(out), "--report": self.report}
+        outputs = {"--out": output_path(out), "--report": self.report}
         refuse_overwriting(outputs, {"--model": model_files(run)})
 
     def settings(self, run: Path) -> dict[str, Any]:

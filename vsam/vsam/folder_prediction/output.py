@@ -11,9 +11,16 @@ from typing import Any
 from vsam_heatmaps.atomic import replacing
 
 from ..labels import Labels
-from ..prediction_files import Writer, csv_writer, jsonl_writer, opened_output, opened_parquet
+from ..prediction_files import (
+    STANDARD_OUTPUT,
+    Writer,
+    csv_writer,
+    jsonl_writer,
+    opened_output,
+    opened_parquet,
+)
 from .lines import Line
-from .options import STANDARD_OUTPUT, FolderOptions
+from .options import FolderOptions
 from .pictures import Picture
 from .survey import Survey
 

@@ -21,10 +21,10 @@ from vsam_heatmaps.photos import Photo, Photos
 from vsam_heatmaps.progress import track
 
 from ..labels import Labels
-from ..prediction_files import ATTENTION_SUFFIX
+from ..prediction_files import ATTENTION_SUFFIX, STANDARD_OUTPUT
 from .journal import Journal
 from .lines import Block, Line, Stamp, Task, stamp_of_photo
-from .options import STANDARD_OUTPUT, FolderOptions
+from .options import FolderOptions
 from .output import Summary, opened_stream, write_output
 from .partial import opened_partial
 from .pictures import Picture, evenly

@@ -20,9 +20,10 @@ from vsam_heatmaps.errors import VsamError, expected
 from vsam_heatmaps.photos import Photo, list_photos
 
 from ..labels import Labels
+from ..prediction_files import STANDARD_OUTPUT
 from .journal import Journal
 from .lines import Line, Stamp, Task, stamp_of_photo
-from .options import STANDARD_OUTPUT, FolderOptions
+from .options import FolderOptions
 from .output import Summary, opened_stream, write_output
 from .partial import Partial, opened_partial
 from .pictures import Picture, evenly
