@@ -63,6 +63,7 @@ class Budget:
     Attributes:
         epochs: Passes over the training photos.
         lr: Peak learning rate.
+        backbone_lr_factor: Factor on it for a backbone that is fine-tuned.
         image_size: In pixels.
         width: Of VGG-16.
         dropout: In the heads.
@@ -77,6 +78,7 @@ class Budget:
     dropout: float = 0.3
     batch_size: int = 32
     weight_decay: float = 1e-2
+    backbone_lr_factor: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from vsam.config import TrainConfig
 from vsam.evaluation import Metrics, compute_metrics
 from vsam.losses import VsamLoss, inverse_frequency_weights
 from vsam.modeling.model import TaggingModel, VsamOutput
+from vsam.optimizing import make_optimizer, set_learning_rate
 from vsam.resuming import Best
 from vsam_datasets.category_regions import CategoryRegions
 from vsam_datasets.pairs import PairDataset
@@ -202,20 +203,12 @@ class _Runner:
 def _fit(runner: _Runner, loss: VsamLoss, train: Feed, val: Feed, config: TrainConfig) -> Best:
     """Train as `vsam-train` does, in one process and without a folder; end with the best epoch."""
     model = runner.model
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=config.lr,
-    )
+    optimizer = make_optimizer(model, config)
     best, kept = Best(), copy.deepcopy(model.state_dict())
     for epoch in range(config.epochs):
         model.train()
         for step, batch in enumerate(train.batches(epoch)):
-            for group in optimizer.param_groups:
-                group["lr"] = schedules.learning_rate(config, len(train), epoch, step)
+            set_learning_rate(optimizer, schedules.learning_rate(config, len(train), epoch, step))
             terms = loss(
                 runner(batch),
                 category=batch["category"],
@@ -226,7 +219,7 @@ def _fit(runner: _Runner, loss: VsamLoss, train: Feed, val: Feed, config: TrainC
             if not terms.total.isfinite():
                 raise VsamError(f"The loss became {float(terms.total)} in epoch {epoch + 1}.")
             terms.total.backward()
-            nn.utils.clip_grad_norm_(trained, _MAX_GRADIENT_NORM)
+            nn.utils.clip_grad_norm_(model.parameters(), _MAX_GRADIENT_NORM)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if best.update(epoch, runner.scores(val).metrics()):
@@ -257,6 +250,7 @@ def _config(training: Training, place: Place) -> TrainConfig:
         epochs=part.budget.epochs,
         batch_size=part.budget.batch_size,
         lr=part.budget.lr,
+        backbone_lr_factor=part.budget.backbone_lr_factor,
         weight_decay=part.budget.weight_decay,
         seed=training.seed,
         device="cpu",

@@ -203,6 +203,13 @@ def train(
     lr: Annotated[
         float | None, typer.Option(help="Peak learning rate of AdamW. [default: 0.0003]")
     ] = None,
+    backbone_lr_factor: Annotated[
+        float | None,
+        typer.Option(
+            help="Factor on the backbone's learning rate; try 0.1 for a pretrained one. "
+            "[default: 1.0]"
+        ),
+    ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="[default: 0.0001]")] = None,
     seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
     device: Annotated[Device | None, typer.Option(help="[default: auto]")] = None,
@@ -257,6 +264,7 @@ def train(
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,
+        "backbone_lr_factor": backbone_lr_factor,
         "weight_decay": weight_decay,
         "seed": seed,
         "device": device and device.value,

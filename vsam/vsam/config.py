@@ -69,6 +69,8 @@ class TrainConfig:
         batch_size: Photos a step and device.
         lr: Peak learning rate of AdamW; it warms up over the first 5 % of the steps and falls to
             zero along a cosine.
+        backbone_lr_factor: Factor on the backbone's learning rate; a pretrained one keeps more of
+            what it knows with less than 1.
         weight_decay: Of AdamW, on weights of two and more dimensions.
         seed: Of initial weights, order, augmentation and dropout.
         device: `auto`, `cpu`, `cuda` or `mps`.
@@ -106,6 +108,7 @@ class TrainConfig:
     epochs: int = 20
     batch_size: int = 32
     lr: float = 3e-4
+    backbone_lr_factor: float = 1.0
     weight_decay: float = 1e-4
     seed: int = 0
     device: str = "auto"
@@ -189,8 +192,9 @@ class TrainConfig:
         for name, count in {"epochs": self.epochs, "batch_size": self.batch_size}.items():
             if count < 1:
                 raise expected(name, "at least 1", count)
-        if not self.lr > 0:
-            raise expected("lr", "positive", self.lr)
+        for name, rate in {"lr": self.lr, "backbone_lr_factor": self.backbone_lr_factor}.items():
+            if not rate > 0:
+                raise expected(name, "positive", rate)
         not_negative = {
             "lambda": self.pose_weight,
             "attribute_weight": self.attribute_weight,
@@ -200,6 +204,11 @@ class TrainConfig:
         for name, value in not_negative.items():
             if not value >= 0:
                 raise expected(name, "0 or more", value)
+        if self.freeze_backbone and self.backbone_lr_factor != 1:
+            raise VsamError(
+                "Expected `--backbone-lr-factor` to be left out with --freeze-backbone, but got "
+                f"{self.backbone_lr_factor}: a frozen backbone does not learn."
+            )
         if not 0 <= self.seed < 2**32:
             raise expected("seed", "from 0 to below 2^32", self.seed)
         if not 0 < self.min_crop <= 1:

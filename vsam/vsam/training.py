@@ -29,6 +29,7 @@ from .losses import LossTerms, VsamLoss, inverse_frequency_weights
 from .misfits import listed
 from .modeling.build import ModelConfig, build_vsam
 from .networks import find_device
+from .optimizing import make_optimizer, set_learning_rate
 from .resuming import Best, load_last, save_last
 from .run_folder import Labels
 from .starting import load_start, prepare_new_run, require_same_run
@@ -106,7 +107,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
         learn_temperature=config.learn_temperature,
         distributions=config.attention == "regions",
     )
-    optimizer = _make_optimizer(model, criterion, config)
+    optimizer = make_optimizer(model, config, also=criterion.parameters())
     start, best = 0, Best()
     if resume:
         start, best = load_last(config.out, model, criterion, optimizer, accelerator.scaler)
@@ -242,8 +243,7 @@ def _train_epoch(
     with track(len(loader.dataset), f"epoch {epoch + 1}/{config.epochs}", shown=shown) as bar:
         for step, batch in enumerate(checked(loader)):
             interrupts.raise_lost()
-            for group in optimizer.param_groups:
-                group["lr"] = schedules.learning_rate(config, steps, epoch, step)
+            set_learning_rate(optimizer, schedules.learning_rate(config, steps, epoch, step))
             output = network(batch["image"].contiguous(memory_format=torch.channels_last))
             terms: LossTerms = loss(
                 output,
@@ -303,18 +303,6 @@ def _scores_and_labels(
             part.append(tensor.cpu())
     categories, attributes, category, attribute = (torch.cat(part) for part in parts)
     return categories, attributes, category, attribute
-
-
-def _make_optimizer(
-    model: nn.Module, criterion: VsamLoss, config: TrainConfig
-) -> torch.optim.AdamW:
-    """Make AdamW; biases, normalisation and the temperature are not decayed."""
-    parameters = [*model.parameters(), *criterion.parameters()]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.lr)
 
 
 def _make_loader(
