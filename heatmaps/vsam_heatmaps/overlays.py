@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from .atomic import write_bytes
 from .errors import UnreadablePhotoError, VsamError, expected
-from .images import decode_photo, max_bytes, read_bytes
+from .images import decode_photo, max_bytes
 from .landmarks import LANDMARK_SETS
-from .photos import list_photos
+from .photos import Photos
 from .shards import Record, Shards, Status
 
 Image = NDArray[np.uint8]
@@ -178,7 +178,7 @@ def record_row(
     )
 
 
-def view_records(shards: Shards, ids: Sequence[str], photos: Path, out: Path) -> None:
+def view_records(shards: Shards, ids: Sequence[str], photos: Photos, out: Path) -> None:
     """Write a picture with one row a photo: skeleton and maps as overlays.
 
     Photos are read within the limits of the extraction, and joints are left out as it did.
@@ -186,8 +186,8 @@ def view_records(shards: Shards, ids: Sequence[str], photos: Path, out: Path) ->
     Args:
         shards: Where the records are.
         ids: Which photos to show.
-        photos: Folder that the ids are relative to.
-        out: The picture's file; PNG or JPEG by its extension.
+        photos: Where they lie, see `list_photos`.
+        out: The picture's file; PNG, JPEG or WebP by its extension.
 
     Raises:
         VsamError: If an id is unknown, a photo is missing or another one than was extracted, or the
@@ -202,32 +202,28 @@ def view_records(shards: Shards, ids: Sequence[str], photos: Path, out: Path) ->
                 f"Expected {id_!r} to be in {shards.path}, but it is not. "
                 f"Ids there look like {shards.ids[0]!r}."
             )
-        record, path = shards[id_], _path(photos, id_)
+        record, position = shards[id_], photos.ids.find(id_)
+        if position is None:
+            raise VsamError(
+                f"Expected {id_!r} to be among the photos, but it is not; the first there is "
+                f"{photos.ids[0]!r}. Check --photos and --root."
+            )
+        found = photos[position]
         try:
-            data = read_bytes(path, max_bytes=max_bytes(info.max_pixels))
+            data = found.read(max_bytes=max_bytes(info.max_pixels))
             photo = decode_photo(data, max_pixels=info.max_pixels)
         except UnreadablePhotoError as error:
             if record.status is not Status.UNREADABLE:
-                raise VsamError(f"Could not read {path}: {error}. Check --photos.") from error
+                raise VsamError(f"Could not read {found}: {error}. Check --photos.") from error
             photo = np.full((250, 190, 3), 235, np.uint8)
         else:
             if hashlib.sha256(data).digest() != record.sha256:
                 raise VsamError(
-                    f"{path} is not the photo that was extracted under this id: its contents "
+                    f"{found} is not the photo that was extracted under this id: its contents "
                     "differ. Check --photos, or extract again."
                 )
         rows.append(record_row(photo, record, min_visibility=info.min_visibility))
     write_picture(out, np.vstack(rows))
-
-
-def _path(photos: Path, id_: str) -> Path:
-    """Find a photo's file. Where a name is not UTF-8, the id doesn't tell it: the listing does."""
-    path = photos / id_
-    if "\\x" in id_ and not path.exists():
-        listed = list_photos([photos])
-        position = listed.ids.find(id_)
-        path = path if position is None else listed[position].path
-    return path
 
 
 def write_picture(out: Path, picture: Image) -> None:

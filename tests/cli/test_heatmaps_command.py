@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -184,6 +185,25 @@ class TestView:
         np.testing.assert_array_equal(rows[0], first)
         assert not np.array_equal(rows[1], first)
 
+    def test_photos_come_from_whatever_was_extracted(
+        self, call_command, mannequins, shards, tmp_path
+    ):
+        photos, tar = mannequins / "photos", tmp_path / "photos.tar"
+        with tarfile.open(tar, "w") as archive:
+            archive.add(photos / "00003.jpg", "00003.jpg")
+        sources = {"folder": [photos], "tar": [tar], "files": [photos / "00001.jpg", tar]}
+        for name, given in sources.items():
+            options = [word for path in given for word in ("--photos", path)]
+            out = tmp_path / f"{name}.png"
+            done = call_command(NAME, "view", shards, "00003.jpg", *options, "--out", out)
+            assert (done.returncode, done.stderr) == (0, "")
+        assert len({(tmp_path / f"{name}.png").read_bytes() for name in sources}) == 1
+        done = call_command(
+            *(NAME, "view", shards, "00003.jpg", "--photos", photos / "00003.jpg"),
+            *("--root", mannequins, "--out", tmp_path / "other.png"),
+        )
+        assert "the first there is 'photos/00003.jpg'" in one_line(done)
+
     def test_refusals(self, call_command, mannequins, shards, tmp_path):
         right, out = mannequins / "photos", tmp_path / "out.png"
 
@@ -195,8 +215,8 @@ class TestView:
         assert said.endswith("but it is not. Ids there look like '00000.jpg'.")
         said = refusal(out=right / "00000.jpg")
         assert "Expected `--out` to be another file than those of --photos" in said
-        said = refusal(photos=tmp_path)
-        assert said.endswith("00000.jpg: No such file or directory. Check --photos.")
+        said = refusal(photos=right / "00001.jpg")
+        assert said.endswith("the first there is '00001.jpg'. Check --photos and --root.")
         shutil.copy(right / "00001.jpg", tmp_path / "00000.jpg")
         said = refusal(photos=tmp_path)
         assert "is not the photo that was extracted under this id" in said

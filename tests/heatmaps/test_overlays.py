@@ -29,6 +29,7 @@ from vsam_heatmaps.overlays import (
     view_records,
     write_picture,
 )
+from vsam_heatmaps.photos import list_photos
 
 sizes = st.tuples(st.integers(1, 90), st.integers(1, 90))
 
@@ -213,7 +214,8 @@ class TestAsExtracted:
         sha256 = hashlib.sha256(photo.read_bytes()).digest()
         record = replace(record, id=photo.name, sha256=sha256)
         write(folder / "shards", 0, [record], replace(INFO, **changes))
-        view_records(Shards(folder / "shards"), [photo.name], photo.parent, folder / "out.png")
+        listed = list_photos([photo])
+        view_records(Shards(folder / "shards"), [photo.name], listed, folder / "out.png")
         return np.asarray(Image.open(folder / "out.png"))[20:, :190]
 
     def test_joints_are_left_out_as_there(self, tmp_path):
@@ -247,15 +249,15 @@ def test_photos_whose_names_are_no_text_are_found_by_their_ids(tmp_path, name):
     id_ = name.decode("utf-8", "backslashreplace")
     write(tmp_path / "shards", 0, [make_record(id_, status=Status.NO_POSE, sha256=sha256)])
     shards, out = Shards(tmp_path / "shards"), tmp_path / "out.png"
-    view_records(shards, [id_], tmp_path / "photos", out)
+    view_records(shards, [id_], list_photos([tmp_path / "photos"]), out)
     assert (np.asarray(Image.open(out))[20:, :190] == 90).all()
     photo.unlink()
     Image.new("RGB", (19, 25)).save(tmp_path / "photos" / "other.png")
-    with pytest.raises(VsamError, match=r"No such file or directory\. Check --photos\.$"):
-        view_records(shards, [id_], tmp_path / "photos", out)
+    with pytest.raises(VsamError, match=r"the first there is 'other\.png'\. Check --photos and "):
+        view_records(shards, [id_], list_photos([tmp_path / "photos"]), out)
 
 
 def test_a_photo_that_changed_is_not_shown_with_old_maps(tmp_path, mannequins, shards):
     (tmp_path / "00000.jpg").write_bytes((mannequins / "photos" / "00001.jpg").read_bytes())
     with pytest.raises(VsamError, match=r"is not the photo that was extracted under this id"):
-        view_records(Shards(shards), ["00000.jpg"], tmp_path, tmp_path / "out.png")
+        view_records(Shards(shards), ["00000.jpg"], list_photos([tmp_path]), tmp_path / "out.png")

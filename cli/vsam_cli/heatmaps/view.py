@@ -11,14 +11,28 @@ import typer
 def view(
     shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
     ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Photos to show.")],
-    photos: Annotated[Path, typer.Option(help="Folder that the ids are relative to.")],
+    photos: Annotated[
+        list[Path],
+        typer.Option(help="What was extracted: a folder or a photo. May be given several times."),
+    ],
     out: Annotated[Path, typer.Option(help="Picture to write (.png, .jpg or .webp).")],
+    root: Annotated[
+        Path | None, typer.Option(help="The --root of the extraction, if it had one.")
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="The --image-column of the extraction, if it had one.")
+    ] = None,
 ) -> None:
     """Draw photos with their skeleton and each map laid over, one row for each."""
     from vsam_heatmaps.outputs import refuse_overwriting
     from vsam_heatmaps.overlays import view_records
+    from vsam_heatmaps.photos import list_photos
     from vsam_heatmaps.shards import Shards
 
-    refuse_overwriting({"--out": out}, {"--photos": [photos / id_ for id_ in ids]})
-    view_records(Shards(shards), ids, photos, out)
+    records = Shards(shards)
+    listed = list_photos(photos, root=root, image_column=image_column)
+    positions = [listed.ids.find(id_) for id_ in ids]
+    read = [listed[position].path for position in positions if position is not None]
+    refuse_overwriting({"--out": out}, {"--photos": read})
+    view_records(records, ids, listed, out)
     typer.echo(f"Wrote {out}.")
