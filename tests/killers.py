@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -18,6 +19,8 @@ HANGING = (0, 0, 255)
 KILLED_ONCE = (255, 255, 0)
 FAILING = (255, 0, 255)
 BUG = (0, 255, 255)
+TOO_LARGE = (255, 255, 255)
+TOO_LARGE_FOR_OPENCV = (255, 255, 254)
 
 
 class Killer(PoseEstimator):
@@ -38,6 +41,10 @@ class Killer(PoseEstimator):
             time.sleep(600)
         if colour == FAILING:
             raise RuntimeError("this network can't\nlook at it")
+        if colour == TOO_LARGE:
+            raise MemoryError
+        if colour == TOO_LARGE_FOR_OPENCV:
+            raise cv2.error("Failed to allocate 9 bytes")
         if colour == BUG:
             raise ZeroDivisionError("a bug")
         if colour[0] == 77:  # a slow one, of 77 ms

@@ -15,6 +15,10 @@ from .landmarks import landmark_set
 MAX_PEOPLE = 8
 """How many people are looked at in one photo at most; each costs a run of the landmark network."""
 
+FARTHEST = 100.0
+"""How far a joint may lie from the photo's corner, in photos. Of a person of whom little shows some
+lie far outside; beyond this it is no position."""
+
 # How fast a person counts less away from the photo's centre: to 61 % at a quarter of its diagonal.
 _CENTRALITY = 0.25
 _MOST_CONFIDENT = 1.5

@@ -228,6 +228,19 @@ def test_planes_of_16_bits(tmp_path, transparent):
                 read(tmp_path, data)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_planes_of_grey_and_opacity_are_refused(tmp_path, packed):
+    """No decoder gets them right; packed, Pillow gives other greys and no error."""
+    planes = [plane.tobytes() for plane in np.full((2, HEIGHT, WIDTH), 128, np.uint8)]
+    planes = [zlib.compress(plane) for plane in planes] if packed else planes
+    tags = {258: (3, [8] * 2), 259: (3, [8 if packed else 1]), 262: (3, [1]), 277: (3, [2])}
+    tags |= {284: (3, [2]), 338: (3, [2])}
+    tags |= {273: (4, [8, 8 + len(planes[0])]), 279: (4, [len(plane) for plane in planes])}
+    data = tiff(WIDTH, HEIGHT, tags=tags, pixels=b"".join(planes))
+    with pytest.raises(UnreadablePhotoError, match="grey and opacity in planes of their own; save"):
+        read(tmp_path, data)
+
+
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
 def test_of_an_animation_the_first_frame_is_taken(tmp_path, kind):
     first, second = Image.fromarray(gradients()), Image.fromarray(255 - gradients())

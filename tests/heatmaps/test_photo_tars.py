@@ -158,22 +158,33 @@ def test_links_inside_are_what_they_point_at(tmp_path):
         link("again.jpg", "./hard.jpg", tarfile.LNKTYPE),
         link("y/soft.jpg", "../x/a.jpg"),
         link("y/later.jpg", "z.jpg"),
+        link("y/third.jpg", "second.jpg"),  # a link to a link to a link
+        link("y/second.jpg", "later.jpg"),
+        link("circle.jpg", "back.jpg"),
+        link("back.jpg", "circle.jpg"),
         "y/z.jpg",
         member("x/a.jpg", b"second"),
         link("folder", "x"),
     )
-    assert contents(path) == {
+    circle = [photo for photo in list_photos([path]) if photo.id in ("circle.jpg", "back.jpg")]
+    for photo in circle:
+        with pytest.raises(UnreadablePhotoError, match="no such photo is in the tar file"):
+            photo.read()
+    found = {photo.id: photo.read() for photo in list_photos([path]) if photo not in circle}
+    assert found == {
         "x/a.jpg": b"second",
         "hard.jpg": b"x/a.jpg",  # what had the name before the link
         "again.jpg": b"x/a.jpg",
         "y/soft.jpg": b"second",
         "y/later.jpg": b"y/z.jpg",
+        "y/second.jpg": b"y/z.jpg",
+        "y/third.jpg": b"y/z.jpg",
         "y/z.jpg": b"y/z.jpg",
     }
     if GNU_TAR is not None:
         (tmp_path / "unpacked").mkdir()
         subprocess.run([GNU_TAR, "-C", tmp_path / "unpacked", "-xf", path], check=True)
-        for id_, data in contents(path).items():
+        for id_, data in found.items():
             assert (tmp_path / "unpacked" / id_).read_bytes() == data
 
 

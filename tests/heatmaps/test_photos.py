@@ -62,6 +62,17 @@ def test_links_are_followed_once_and_loops_end(folder, tmp_path):
     assert ids(folder) == ["a/one.jpg", "link.jpg", "outside/three.jpg", "z/two.jpg"]
 
 
+def test_a_folder_keeps_its_name_whatever_links_lead_to_it(folder, tmp_path):
+    put(folder, "a/0.jpg", "z/deep/1.jpg")
+    (folder / "a" / "deeper").symlink_to(folder / "z" / "deep")  # it comes before z
+    (folder / "a" / "other").symlink_to(folder / "z")
+    assert ids(folder) == ["a/0.jpg", "z/deep/1.jpg"]
+    # What is reached in no other way has the link's name.
+    put(tmp_path / "elsewhere", "b/2.jpg")
+    (folder / "a" / "there").symlink_to(tmp_path / "elsewhere")
+    assert ids(folder) == ["a/0.jpg", "a/there/b/2.jpg", "z/deep/1.jpg"]
+
+
 def test_a_link_to_a_folder_may_be_given(folder, tmp_path):
     put(folder, "a.jpg")
     (tmp_path / "link").symlink_to(folder)

@@ -15,6 +15,8 @@ from killers import (
     HARMLESS,
     KILLED,
     KILLED_ONCE,
+    TOO_LARGE,
+    TOO_LARGE_FOR_OPENCV,
     KillerEngine,
     write_photo,
 )
@@ -115,6 +117,47 @@ def test_what_an_estimator_refuses_is_unreadable(bench):
     assert [record.status.name for record in records] == ["NO_POSE", "UNREADABLE", "NO_POSE"]
 
 
+def test_a_photo_that_is_too_large_for_the_memory_is_unreadable(bench):
+    records = bench.run([HARMLESS, TOO_LARGE, TOO_LARGE_FOR_OPENCV, HARMLESS])
+    assert [record.status.name for record in records][1:3] == ["UNREADABLE"] * 2
+    assert records[1].reason == "there is not enough memory"
+    assert records[2].reason.startswith("the pose estimator failed: ")
+    assert "Failed to allocate" in records[2].reason
+
+
+@pytest.mark.timeout(60)
+def test_pipes_that_stay_small_do_not_stop_it(bench, monkeypatch):
+    """As where the user's other pipes take up all pages that the system allows."""
+    fcntl = pytest.importorskip("fcntl")
+    if not hasattr(fcntl, "F_SETPIPE_SZ"):
+        pytest.skip("this system has no such pipes")
+    real, asked = fcntl.fcntl, []
+
+    def small(descriptor, command, *arguments):
+        if command != fcntl.F_SETPIPE_SZ:
+            return real(descriptor, command, *arguments)
+        asked.append(arguments)
+        real(descriptor, command, 4096)
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(fcntl, "fcntl", small)
+    bench.folder = bench.folder / ("n" * 200)  # so that the pipe can't hold what a worker may
+    bench.folder.mkdir()
+    bench.work = replace(bench.work, render=RenderOptions(), engine=KillerEngine(bench.folder))
+    records = bench.run([HARMLESS] * 80)
+    assert asked
+    assert {record.status for record in records} == {Status.NO_POSE}
+
+
+def test_after_an_error_the_pool_works_on(bench):
+    with WorkerPool(2, bench.work, max_seconds=60) as pool:
+        with pytest.raises(ZeroDivisionError):
+            list(pool.outcomes(bench.tasks([HARMLESS] * 5 + [BUG] + [HARMLESS] * 30)))
+        given = list(pool.outcomes(bench.tasks([HARMLESS, FAILING, HARMLESS])))
+    assert [task.photo.id for task, _ in given] == [record.id for _, record in given]
+    assert [record.status.name for _, record in given] == ["NO_POSE", "UNREADABLE", "NO_POSE"]
+
+
 def test_a_bug_is_not_hidden(bench):
     with pytest.raises(ZeroDivisionError) as raised:
         bench.run([HARMLESS, BUG])
@@ -153,7 +196,9 @@ def test_leaving_early_ends_the_workers_at_once(bench):
 
     def stop_in_the_middle():
         with WorkerPool(2, bench.work, max_seconds=600) as pool:
-            next(pool.outcomes(bench.tasks([HARMLESS, HARMLESS, HANGING, HANGING, HARMLESS])))
+            tasks = bench.tasks([HARMLESS, HARMLESS, HANGING, HANGING, HARMLESS])
+            outcomes = pool.outcomes(tasks)
+            next(outcomes)
             processes.extend(worker.process for worker in pool._workers)
             raise KeyError
 

@@ -30,11 +30,13 @@ from .workers import Outcome, RecordMaker, Task, Work, unreadable
 _log = logging.getLogger("vsam")
 
 # Photos that a worker holds: the one in work, and others so that it needs not wait while the main
-# process writes a shard (0.15 s). Pipes are made large enough for all of them and for their records
-# (22 KB each): a main process that waits for a worker to take a photo, while that waits for it to
-# take a record, would wait for ever.
+# process writes a shard (0.15 s). The pipe takes all of them, at most so many bytes each (two paths
+# of 4 KB): a main process that waits for a worker to take a photo, while that waits for it to take
+# a record, would wait for ever. Where a pipe can't be made so large, a worker holds fewer: Linux
+# gives the pipes of a user who is not root 64 MiB, and 8 KB to each beyond that.
 _HELD = 24
-_PIPE_BYTES = 1 << 20
+_TASK_BYTES = 10 << 10
+_RECORD_BYTES = 22 << 10
 # A worker rings after so many photos, or when it has none left; what it has said by then is read at
 # once. A main process that wakes up for every photo takes a core from a worker every time.
 _RING_AFTER = 8
@@ -65,6 +67,7 @@ class _Worker:
         results: Where it answers.
         bell: Where it rings when there is enough to read; it ends when the worker does.
         sha256: Shared memory: the hash of the photo in work, zeros until it is known.
+        most: How many photos it may hold.
         held: Positions of the photos that it was given and has not answered.
         since: When it began with the first of them, or a little later.
         state: The last thing it said of itself.
@@ -76,10 +79,15 @@ class _Worker:
     results: Any
     bell: Any
     sha256: Any
+    most: int
     held: deque[int] = field(default_factory=deque)
     since: float = 0.0
     state: _Message | None = None
     overdue: bool = False
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.held) < self.most
 
 
 class WorkerPool:
@@ -124,9 +132,20 @@ class WorkerPool:
     def outcomes(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Outcome]]:
         """Give each task with its outcome, in the order of the tasks.
 
+        After an error, or when the caller leaves off, the workers are ended and the pool is as new.
+
         Raises:
             VsamError: If workers can't start, or can't load the networks.
         """
+        try:
+            yield from self._all_outcomes(tasks)
+        except BaseException as error:
+            self.__exit__(type(error))
+            for left in (self._tasks, self._again, self._suspects, self._accused, self._outcomes):
+                left.clear()
+            raise
+
+    def _all_outcomes(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Outcome]]:
         coming = iter(tasks)
         given = taken = 0  # positions
         ended = False
@@ -152,14 +171,14 @@ class WorkerPool:
         if self._accused or self._again:
             return False
         more_may_start = len(self._workers) < self._count
-        return more_may_start or any(len(worker.held) < _HELD for worker in self._workers)
+        return more_may_start or any(worker.has_room for worker in self._workers)
 
     def _hand_out(self, position: int) -> None:
         """Give a photo to the worker that holds the fewest."""
         idle = [worker for worker in self._workers if not worker.held]
         if not idle and len(self._workers) < self._count:
             self._workers.append(self._start())
-        worker = min(self._workers, key=lambda each: len(each.held))
+        worker = min(self._workers, key=lambda each: (not each.has_room, len(each.held)))
         if not worker.held:
             worker.since = time.monotonic()
         worker.held.append(position)
@@ -174,7 +193,7 @@ class WorkerPool:
             return
         if self._accused:
             return  # a suspect is in work, alone
-        while self._again and any(len(worker.held) < _HELD for worker in self._all_started()):
+        while self._again and any(worker.has_room for worker in self._all_started()):
             self._hand_out(self._again.popleft())
 
     def _all_started(self) -> list[_Worker]:
@@ -186,8 +205,8 @@ class WorkerPool:
         get_task, put_task = self._context.Pipe(duplex=False)
         get_result, put_result = self._context.Pipe(duplex=False)
         bell, ring = self._context.Pipe(duplex=False)
-        for pipe in (put_task, put_result):
-            _enlarge(pipe)
+        _enlarge(put_result, _HELD * _RECORD_BYTES)
+        most = max(1, min(_HELD, _enlarge(put_task, _HELD * _TASK_BYTES) // _TASK_BYTES))
         sha256 = self._context.RawArray("B", 32)
         process = self._context.Process(
             target=_serve,
@@ -203,7 +222,7 @@ class WorkerPool:
         get_task.close()
         put_result.close()
         ring.close()
-        return _Worker(process, put_task, get_result, bell, sha256, since=time.monotonic())
+        return _Worker(process, put_task, get_result, bell, sha256, most, since=time.monotonic())
 
     # Listening
 
@@ -301,12 +320,17 @@ def _cause_of_death(code: int | None) -> str:
     return f"{name}, as when memory runs out" if name == "SIGKILL" else name
 
 
-def _enlarge(pipe: Any) -> None:
-    """Give a pipe more room than the usual 64 KB, where the system lets us."""
-    with contextlib.suppress(ImportError, AttributeError, OSError):
+def _enlarge(pipe: Any, size: int) -> int:
+    """Give a pipe room for so many bytes, where the system lets us; say how many it takes."""
+    try:
         import fcntl
 
-        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        get, set_ = fcntl.F_GETPIPE_SZ, fcntl.F_SETPIPE_SZ
+    except (ImportError, AttributeError):  # not Linux: pipes of unknown size
+        return 0
+    with contextlib.suppress(OSError):  # the user's pipes have too many pages already
+        fcntl.fcntl(pipe.fileno(), set_, size)
+    return fcntl.fcntl(pipe.fileno(), get)
 
 
 @contextlib.contextmanager

@@ -134,14 +134,17 @@ class RecordMaker:
             del data
             size = decoded.size
             poses = self._poses(photo, decoded)
+            if not len(poses):
+                return without_pose(photo, work.render, sha256, size)
+            heatmaps = self._render(poses)
         except UnreadablePhotoError as error:
             return unreadable(task, work.render, str(error), sha256, size)
-        if not len(poses):
-            return without_pose(photo, work.render, sha256, size)
+        except MemoryError:
+            return unreadable(task, work.render, "there is not enough memory", sha256, size)
         return Record(
             id=photo.id,
             status=Status.OK,
-            heatmaps=self._render(poses),
+            heatmaps=heatmaps,
             channels=work.render.channel_names,
             keypoints=poses.keypoints[0],
             size=size,
@@ -150,6 +153,8 @@ class RecordMaker:
         )
 
     def _poses(self, photo: Photo, decoded: Decoded) -> Poses:
+        import cv2
+
         engine = self._work.engine
         if isinstance(engine, Lookup):
             return engine.file.poses(photo.id, decoded.size, min_confidence=engine.min_confidence)
@@ -161,7 +166,7 @@ class RecordMaker:
             self._around_loading(True)
         try:
             return self._estimator.estimate(decoded.image)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, cv2.error) as error:
             said = (str(error) or repr(error)).splitlines()[0]
             raise UnreadablePhotoError(f"the pose estimator failed: {said}") from error
 

@@ -148,6 +148,8 @@ def read_directory(data: bytes) -> tuple[tuple[int, int], bool]:
     if pillow and planes and bits[0] == 16 and compression == _UNCOMPRESSED:
         # Pillow would take them for planes of 8 bits, and make wrong colours of them.
         raise _unsupported("uncompressed planes of 16 bits; save it with LZW or deflate")
+    if pillow and planes and photometric in _GREYS:
+        raise _unsupported("grey and opacity in planes of their own; save it with them interleaved")
     return (width, height), pillow
 
 

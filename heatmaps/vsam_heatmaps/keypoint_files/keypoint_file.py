@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import UnreadablePhotoError, VsamError
 from ..landmarks import landmark_set
 from ..names import Names
-from ..poses import Poses, main_person_first, no_poses
+from ..poses import FARTHEST, Poses, main_person_first, no_poses
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,16 +209,16 @@ class KeypointFile:
 def _keypoints(
     points: NDArray[np.float64], columns: tuple[int, ...], landmarks: str, width: int, height: int
 ) -> NDArray[np.float32]:
-    """Turn (P, J, 3) pixels into (P, K, 4) keypoints; see `Poses`."""
+    """Turn (P, J, 3) pixels into (P, K, 4) keypoints; see `Poses`. Who has none is left out."""
     keypoints = np.zeros((len(points), len(landmark_set(landmarks)), 4), np.float32)
     keypoints[..., :2] = np.nan
-    known = points[..., 2] > 0
     xy = (points[..., :2] + 0.5) / (width, height)
+    known = (points[..., 2] > 0) & (abs(xy) <= FARTHEST).all(axis=-1)
     inside = (xy.min(axis=-1) >= 0) & (xy.max(axis=-1) <= 1)
     found = np.concatenate([xy, points[..., 2:], inside[..., None]], axis=-1)
     found[~known] = (np.nan, np.nan, 0, 0)
     keypoints[:, list(columns)] = found
-    return keypoints
+    return keypoints[known.any(axis=1)]
 
 
 def _without_extension(photo_id: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import VsamError, expected, explain_os_error
-from ..photos.folders import is_folder
+from ..photos.folders import walk
 from .joints import OPENPOSE_18, OPENPOSE_25, Joints
 from .keypoint_file import Gathering, KeypointFile
 from .values import checked_list, checked_object, checked_points
@@ -39,7 +38,7 @@ def read_openpose(folder: Path) -> KeypointFile:
     shares: list[bool] = []
     joints: Joints | None = None
     digest = hashlib.sha256()
-    for name in sorted(_walk(folder, "", set())):
+    for name in sorted(walk(folder, lambda name: name.endswith(SUFFIX))):
         path = folder / name
         try:
             data = path.read_bytes()
@@ -108,29 +107,6 @@ def _are_shares(persons: list[NDArray[np.float64]], path: Path) -> bool:
             f"{low:g} to {high:g}. Write them with OpenPose's --keypoint_scale 0 or 3."
         )
     return low >= 0 and high <= 1
-
-
-def _walk(folder: Path, below: str, visited: set[str]) -> Iterator[str]:
-    """Give the files' paths relative to the folder, as for photos: links too, no hidden ones."""
-    real = os.path.realpath(folder)
-    if real in visited:
-        return
-    visited.add(real)
-    folders = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if is_folder(entry):
-                    folders.append((entry.is_symlink(), entry.name))
-                elif entry.name.endswith(SUFFIX):
-                    yield below + entry.name
-    except OSError as error:
-        raise explain_os_error(error, f"list {folder}") from error
-    # Links come last, so that a folder reached both ways keeps its own name.
-    for _, name in sorted(folders):
-        yield from _walk(folder / name, f"{below}{name}/", visited)
 
 
 def _as_text(name: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -41,7 +42,7 @@ def find_in(folder: Path, base: Path) -> tuple[Folder, Iterator[Found]]:
         VsamError: If one of them doesn't lie below the base, or a folder can't be listed (when it
             comes to that one).
     """
-    return _found(folder, _walk(folder, "", set()), base)
+    return _found(folder, walk(folder, has_photo_name), base)
 
 
 def find_file(file: Path, base: Path) -> tuple[Folder, Iterator[Found]]:
@@ -92,14 +93,36 @@ def not_below(path: Path, base: Path) -> VsamError:
     return VsamError(f"Expected `{path}` to lie below the root {base}, but it doesn't.")
 
 
-def _walk(folder: Path, below: str, visited: set[str]) -> Iterator[str]:
-    """Give the photos' paths relative to the folder that was given, `/` between folders."""
+def walk(folder: Path, wanted: Callable[[str], bool]) -> Iterator[str]:
+    """Give the paths of files below a folder, `/` between folders; hidden ones are left out.
+
+    Each folder is visited once, and links come last: a folder that is reached both ways keeps its
+    own name.
+
+    Args:
+        folder: Where to begin.
+        wanted: Says of a file's name whether to give it.
+
+    Raises:
+        VsamError: If a folder can't be listed, when it comes to that one.
+    """
+    visited: set[str] = set()
+    links = deque([""])
+    while links:
+        yield from _walk_tree(folder, links.popleft(), wanted, visited, links)
+
+
+def _walk_tree(
+    top: Path, below: str, wanted: Callable[[str], bool], visited: set[str], links: deque[str]
+) -> Iterator[str]:
+    """Give the files of one tree; note its links to folders."""
+    folder = top / below
     real = os.path.realpath(folder)
     if real in visited:
         return
     visited.add(real)
-    photos: list[str] = []
-    folders: list[tuple[bool, str]] = []
+    files: list[str] = []
+    folders: list[tuple[str, bool]] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -107,20 +130,22 @@ def _walk(folder: Path, below: str, visited: set[str]) -> Iterator[str]:
                     continue
                 # A name without a file behind it (a broken link) is listed: it is reported, not
                 # lost. Names alone are kept: entries are ten times as large.
-                if is_folder(entry):
-                    folders.append((entry.is_symlink(), entry.name))
-                elif has_photo_name(entry.name):
-                    photos.append(entry.name)
+                if _is_folder(entry):
+                    folders.append((entry.name, entry.is_symlink()))
+                elif wanted(entry.name):
+                    files.append(entry.name)
     except OSError as error:
         raise VsamError(f"Could not list {folder}: {error.strerror}.") from error
-    for name in sorted(photos):
+    for name in sorted(files):
         yield below + name
-    # Links come last, so that a folder reached both ways keeps its own name.
-    for _, name in sorted(folders):
-        yield from _walk(folder / name, f"{below}{name}/", visited)
+    for name, is_link in sorted(folders):
+        if is_link:
+            links.append(f"{below}{name}/")
+        else:
+            yield from _walk_tree(top, f"{below}{name}/", wanted, visited, links)
 
 
-def is_folder(entry: os.DirEntry[str]) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     """Whether it is a folder, or a link to one; a link that can't be followed is none.
 
     The system refuses to follow links in a circle, links into folders that are closed to us, and

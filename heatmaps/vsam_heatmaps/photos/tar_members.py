@@ -24,6 +24,10 @@ _UNPACKERS = {
 """How a compressed file begins, and what unpacks it."""
 
 
+# Links to links are followed so far, as Linux does.
+_MOST_LINKS = 40
+
+
 def read_members(path: Path) -> tuple[Stamp, Members]:
     """List the photos in a tar file; also give the file's stamp from before.
 
@@ -115,14 +119,21 @@ class Members:
                 self._resolve(position, latest)
             if self.names[position] in wanted and position not in self.links:
                 latest[self.names[position]] = position
-        for position in list(self.links):
-            self._resolve(position, latest)
+        for _ in range(_MOST_LINKS):
+            resolved = [at for at in list(self.links) if self._resolve(at, latest)]
+            for position in resolved:
+                name = self.names[position]
+                latest[name] = max(position, latest.get(name, position))
+            if not resolved:
+                return
 
-    def _resolve(self, position: int, latest: dict[bytes, int]) -> None:
+    def _resolve(self, position: int, latest: dict[bytes, int]) -> bool:
         found = latest.get(self.links[position].target)
-        if found is not None:
-            self.offsets[position], self.sizes[position] = self.offsets[found], self.sizes[found]
-            del self.links[position]
+        if found is None:
+            return False
+        self.offsets[position], self.sizes[position] = self.offsets[found], self.sizes[found]
+        del self.links[position]
+        return True
 
     def without_replaced(self) -> array[int]:
         """Give the positions of the members that count, ascending.

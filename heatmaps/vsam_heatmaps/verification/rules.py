@@ -13,15 +13,12 @@ from numpy.typing import NDArray
 from ..engines import PEOPLE
 from ..errors import VsamError
 from ..landmarks import landmark_set
+from ..poses import FARTHEST
 from ..rendering import RenderOptions, render_heatmaps
 from ..shards import ShardInfo, Status
 
 Columns = Mapping[str, NDArray[Any]]
 """The small data sets of one shard by name, of N rows each; what could not be read is missing."""
-
-# A joint of a person of whom little shows lies far outside the photo. Coordinates beyond this many
-# photos are no shares: pixels, say.
-_FARTHEST = 100.0
 
 
 def column_shapes(info: ShardInfo) -> dict[str, tuple[tuple[int, ...], np.dtype[Any] | None]]:
@@ -155,13 +152,13 @@ def _keypoint_rules(
     unknown = np.isnan(keypoints[..., :2]).all(axis=2) & (keypoints[..., 2:] == 0).all(axis=2)
     sound = (finite | unknown).all(axis=1)
     nan = np.isnan(keypoints).all(axis=joints)
-    far = (np.abs(keypoints[..., :2]) > _FARTHEST).any(axis=joints)
+    far = (np.abs(keypoints[..., :2]) > FARTHEST).any(axis=joints)
     outside = ((keypoints[..., 2:] < 0) | (keypoints[..., 2:] > 1)).any(axis=joints)
     return [
         (ok & ~sound, "keypoints are neither finite nor marked as not known, but the status is ok"),
         (ok & sound & unknown.all(axis=1), "no landmark is known, but the status is ok"),
         (nobody & ~nan, "there are keypoints, but the status is not ok"),
-        (ok & sound & far, f"a joint lies more than {_FARTHEST:.0f} photos away"),
+        (ok & sound & far, f"a joint lies more than {FARTHEST:.0f} photos away"),
         (ok & sound & outside, "a visibility or presence is not from 0 to 1"),
     ]
 

@@ -208,6 +208,25 @@ def test_the_main_person_comes_first(tmp_path):
     assert main_person_first(poses, 200, 200).keypoints.shape == (3, 33, 4)
 
 
+def test_joints_that_lie_far_away_are_not_known(tmp_path):
+    """They are in the limits of numbers, and no positions: `verify` would refuse the shard."""
+    points = np.tile([50.0, 60.0, 2.0], (2, 17, 1))
+    points[0, 3, 0], points[0, 4, 1], points[0, 5, 0] = 100 * 200 + 1, -100 * 100 - 1, 99 * 200
+    points[1, :, 0] = 9e5
+    path = tmp_path / "coco.json"
+    annotations = [{"image_id": 1, "keypoints": each.ravel().tolist()} for each in points]
+    path.write_text(
+        json.dumps({"images": [{"id": 1, "file_name": "x"}], "annotations": annotations})
+    )
+    poses = open_keypoints(path).poses("x", (200, 100))
+    assert len(poses) == 1  # of the other no joint is left
+    known = ~np.isnan(poses.keypoints[0, :, 0])
+    names = [LANDMARKS[index] for index in np.flatnonzero(known)]
+    assert "left_shoulder" in names
+    assert not {"left_ear", "right_ear"} & set(names)
+    assert len(names) == 15
+
+
 def test_it_travels_to_worker_processes(tmp_path, photos):
     file = open_keypoints(as_coco(tmp_path, photos))
     (tmp_path / "coco.json").unlink()  # it is all in memory

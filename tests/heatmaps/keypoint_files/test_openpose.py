@@ -304,6 +304,8 @@ class TestRefusals:
         if is_number and least <= value <= most:
             file = open_keypoints(folder)
             assert isinstance(file, KeypointFile)
-            assert np.isfinite(file.poses("x.jpg", (9, 9)).keypoints[0, 0, :2]).all() or index == 2
+            nose = file.poses("x.jpg", (9, 9)).keypoints[0, 0, :2]
+            lost = index == 2 or (index < 2 and abs(value + 0.5) > 900)  # 100 photos
+            assert np.isfinite(nose).all() or lost
         else:
             assert "pose_keypoints_2d of person 0 in DIR/x_keypoints.json" in refusal(folder)
