@@ -217,12 +217,16 @@ class TestView:
         assert "Expected `--out` to be another file than those of --photos" in said
         said = refusal(photos=right / "00001.jpg")
         assert said.endswith("the first there is '00001.jpg'. Check --photos and --root.")
-        shutil.copy(right / "00001.jpg", tmp_path / "00000.jpg")
-        said = refusal(photos=tmp_path)
+        for other in ("00001.jpg", "new.png"):  # a picture there would be a photo, too
+            said = refusal(out=right / other)
+            assert "Expected `--out` to be another file than those of --photos" in said
+        (tmp_path / "changed").mkdir()
+        shutil.copy(right / "00001.jpg", tmp_path / "changed" / "00000.jpg")
+        said = refusal(photos=tmp_path / "changed")
         assert "is not the photo that was extracted under this id" in said
         said = refusal(out=tmp_path / "out.tga")
         assert said.endswith("out.tga` to end in .png, .jpg or .webp.")
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["00000.jpg"]
+        assert [path.name for path in tmp_path.iterdir()] == ["changed"]
 
 
 class TestList:

@@ -29,10 +29,8 @@ def view(
     from vsam_heatmaps.photos import list_photos
     from vsam_heatmaps.shards import Shards
 
+    refuse_overwriting({"--out": out}, {"--photos": photos})
     records = Shards(shards)
     listed = list_photos(photos, root=root, image_column=image_column)
-    positions = [listed.ids.find(id_) for id_ in ids]
-    read = [listed[position].path for position in positions if position is not None]
-    refuse_overwriting({"--out": out}, {"--photos": read})
     view_records(records, ids, listed, out)
     typer.echo(f"Wrote {out}.")
