@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vsam_heatmaps.errors import VsamError, explain_os_error
+from vsam_heatmaps.paths import StrPath
 from vsam_heatmaps.photos.photo import id_from_stored
 
 SPLITS = ("train", "val", "test")
@@ -56,7 +57,9 @@ class LabelTable:
         return tuple(sorted({name for row in self.rows for name in row.attributes}))
 
 
-def read_labels(path: Path, photos: Path | None = None, *, needed: str = "train") -> LabelTable:
+def read_labels(
+    path: StrPath, photos: StrPath | None = None, *, needed: str = "train"
+) -> LabelTable:
     """Read a CSV file with the columns `image, split, category, attributes`.
 
     Attributes are separated by `;`. An empty category means unknown. Other columns are ignored.
@@ -71,6 +74,7 @@ def read_labels(path: Path, photos: Path | None = None, *, needed: str = "train"
             folder, is listed twice or is not there, or the needed split has no row. Lines are
             named.
     """
+    path = Path(path)
     rows: list[LabelRow] = []
     first_line: dict[str, int] = {}
     for line, record in read_table(path, COLUMNS):
@@ -93,7 +97,7 @@ def read_labels(path: Path, photos: Path | None = None, *, needed: str = "train"
         names = {label_name(name) for name in record["attributes"].split(";")} - {""}
         rows.append(LabelRow(image, split, label_name(record["category"]), tuple(sorted(names))))
     if photos is not None:
-        _require_photos(path, rows, photos)
+        _require_photos(path, rows, Path(photos))
     if not any(row.split == needed for row in rows):
         raise VsamError(
             f"Expected {path} to have rows with the split {needed}, but none of its {len(rows)} "

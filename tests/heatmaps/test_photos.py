@@ -41,6 +41,16 @@ def test_recursive_sorted_by_id_and_by_extension(folder):
     assert [p.path for p in list_photos([folder])] == [folder / id_ for id_ in wanted]
 
 
+def test_paths_may_be_text_and_one_needs_no_list(folder):
+    put(folder, "a.jpg", "b.jpg")
+    for inputs in (folder, str(folder), [str(folder)], os.fspath(folder)):
+        assert [photo.id for photo in list_photos(inputs)] == ["a.jpg", "b.jpg"]
+    [photo] = list_photos(str(folder / "a.jpg"), root=str(folder.parent))
+    assert photo.id == "photos/a.jpg"
+    with pytest.raises(UnreadablePhotoError, match="it is not an image"):
+        read_photo(str(folder / "a.jpg"))
+
+
 def test_hidden_files_and_folders_are_left_out(folder):
     put(folder, "a.jpg", ".b.jpg", ".thumbs/c.jpg", "d/.e.jpg")
     assert ids(folder) == ["a.jpg"]

@@ -13,8 +13,9 @@ from PIL.Image import Image
 
 from vsam_heatmaps.errors import UnreadablePhotoError, VsamError, expected
 from vsam_heatmaps.images import from_pillow, read_photo
+from vsam_heatmaps.paths import StrPath
 
-PhotoLike: TypeAlias = "NDArray[np.uint8] | Image | str | os.PathLike[str]"
+PhotoLike: TypeAlias = "NDArray[np.uint8] | Image | StrPath"
 """An (H, W, 3) uint8 RGB array, a Pillow image of any mode, or a photo's path."""
 
 _RULE = "an (H, W, 3) uint8 RGB array, a Pillow image, or a path"

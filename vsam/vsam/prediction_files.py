@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vsam_heatmaps.atomic import replacing, write_bytes
 from vsam_heatmaps.errors import VsamError, explain_os_error
+from vsam_heatmaps.paths import StrPath
 
 from .attention_maps import shrink
 from .labels import Labels
@@ -185,7 +186,7 @@ def opened_parquet(path: Path, form: dict[str, Any]) -> Iterator[Writer]:
         flush()
 
 
-def read_predictions(path: Path) -> Iterator[dict[str, Any]]:
+def read_predictions(path: StrPath) -> Iterator[dict[str, Any]]:
     """Read what was written, whatever the format: for each photo what its JSON line says.
 
     Args:
@@ -196,7 +197,7 @@ def read_predictions(path: Path) -> Iterator[dict[str, Any]]:
     """
     read = {"jsonl": _read_jsonl, "csv": _read_csv, "parquet": _read_parquet}
     try:
-        yield from read[format_of(str(path))](path)
+        yield from read[format_of(str(path))](Path(path))
     except ModuleNotFoundError:
         raise
     except OSError as error:

@@ -18,6 +18,7 @@ from ..engines import PEOPLE, Engine, Lookup, choose_engine
 from ..errors import VsamError, expected, explain_os_error
 from ..images import MAX_PIXELS
 from ..keypoint_files import open_keypoints
+from ..paths import StrPath
 from ..photos import Photo, Photos, list_photos
 from ..pose_model import find_pose_model
 from ..progress import track
@@ -136,10 +137,10 @@ class ExtractReport:
 
 
 def extract(
-    inputs: Iterable[Path],
-    out: Path,
+    inputs: StrPath | Iterable[StrPath],
+    out: StrPath,
     *,
-    root: Path | None = None,
+    root: StrPath | None = None,
     image_column: str | None = None,
     options: ExtractOptions | None = None,
     progress: bool = False,
@@ -151,7 +152,8 @@ def extract(
     renamed keeps its record: it is known by its contents.
 
     Args:
-        inputs: Folders (searched recursively), photos, tar and Parquet files, lists (.txt).
+        inputs: Folders (searched recursively), photos, tar and Parquet files, lists (.txt); or
+            one of them.
         out: Folder for the shards.
         root: Folder that ids are relative to; see `list_photos`.
         image_column: Column with the photos in Parquet files; see `list_photos`.
@@ -162,13 +164,14 @@ def extract(
         VsamError: If an input is missing or empty, the folder holds something else or shards made
             with other options, is being written by another run, or can't be written.
 
-    >>> report = extract([Path("photos")], Path("shards"))
+    >>> report = extract("photos", "shards")
     >>> report.photos, report.counts["ok"], report.unreadable
     (4, 4, [])
-    >>> extract([Path("photos")], Path("shards")).unchanged
+    >>> extract("photos", "shards").unchanged
     4
     """
     options = options or ExtractOptions()
+    out = Path(out)
     photos = list_photos(inputs, root=root, image_column=image_column)
     prepare_output_folder(out, ours=PATTERN, purpose="shards")
     with lock_folder(out):

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UnreadablePhotoError
+from ..paths import StrPath
 from .headers import Header
 from .kinds import read_header
 
@@ -46,14 +47,14 @@ MAX_BYTES = max_bytes()
 
 
 def read_photo(
-    path: Path, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None
+    path: StrPath, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None
 ) -> NDArray[np.uint8]:
     """Read and decode a photo; see `decode_photo`.
 
     Raises:
         UnreadablePhotoError: If it can't be read or decoded.
     """
-    data = read_bytes(path, max_bytes=max_bytes(max_pixels))
+    data = read_bytes(Path(path), max_bytes=max_bytes(max_pixels))
     return decode_photo(data, max_pixels=max_pixels, least_side=least_side)
 
 

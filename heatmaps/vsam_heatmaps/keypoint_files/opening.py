@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from ..errors import VsamError, explain_os_error
+from ..paths import StrPath
 from .coco import read_coco
 from .deepfashion import read_deepfashion
 from .json_stream import JsonStream
@@ -15,7 +16,7 @@ from .openpose import read_openpose
 from .values import READ
 
 
-def open_keypoints(path: Path) -> KeypointFile:
+def open_keypoints(path: StrPath) -> KeypointFile:
     """Read a keypoint file; its format is told by what is in it.
 
     Args:
@@ -26,6 +27,7 @@ def open_keypoints(path: Path) -> KeypointFile:
         VsamError: If it is none of them, is malformed, or can't be read. The line names the file
             and what is wrong.
     """
+    path = Path(path)
     if path.is_dir():
         return read_openpose(path)
     if not path.exists():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import VsamError
 from ..names import NameBlock, Names
+from ..paths import StrPath, paths_of
 from .archives import find_in_tar
 from .folders import Folder, Found, find_file, find_in, name_some
 from .lists import find_listed
@@ -29,9 +30,9 @@ _COMPRESSED = {
 
 
 def list_photos(
-    inputs: Iterable[Path],
+    inputs: StrPath | Iterable[StrPath],
     *,
-    root: Path | None = None,
+    root: StrPath | None = None,
     image_column: str | None = None,
     allow_empty: bool = False,
 ) -> Photos:
@@ -42,8 +43,8 @@ def list_photos(
     of input are, and which ids their photos get.
 
     Args:
-        inputs: Folders and files. A file that ends in `.txt` is a list of paths, one in `.tar` or
-            `.parquet` holds photos, and any other is a photo.
+        inputs: Folders and files, or one of them. A file that ends in `.txt` is a list of paths,
+            one in `.tar` or `.parquet` holds photos, and any other is a photo.
         root: The folder that ids are relative to. By default each folder's photos are relative to
             that folder, a list's to the list's folder, and those inside a file have the name that
             they have there; a file's id is its name.
@@ -54,9 +55,10 @@ def list_photos(
         VsamError: If an input is missing, damaged, compressed or isn't below `root`, if there is no
             photo in it, or if two photos get the same id.
     """
+    root = None if root is None else Path(root)
     listing = _Listing()
     archives = []
-    for given in inputs:
+    for given in paths_of(inputs):
         suffix = given.suffix.lower()
         if not given.exists():
             raise VsamError(f"Expected `{given}` to be a folder or a photo, but it is not there.")

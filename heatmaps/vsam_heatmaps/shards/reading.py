@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from array import array
 from bisect import bisect_right
 from collections import Counter
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from ..errors import VsamError, expected
 from ..landmarks import LANDMARK_SETS
 from ..names import NameBlock, Names
+from ..paths import StrPath
 from ..rendering import compose_regions
 from .files import ShardFiles, damage_told, list_shards, opened
 from .records import FORMAT, FORMAT_VERSION, Record, ShardInfo, Status, differences
@@ -54,7 +54,7 @@ class Shards:
     (2, 56, 56)
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, beside: Shards | None = None) -> None:
+    def __init__(self, path: StrPath, *, beside: Shards | None = None) -> None:
         self.path = Path(path)
         self.files = files = list_shards(self.path)
         self._rows: ShardFiles = ShardFiles(files, beside._rows if beside else None)
