@@ -17,6 +17,7 @@ from vsam_heatmaps.photos.photo import id_from_stored
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("image", "split", "category", "attributes")
+_SHOWN_COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,11 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[s
     _, header = next(records, (1, []))
     missing = [name for name in columns if name not in header]
     if missing:
+        named = ", ".join(map(repr, header[:_SHOWN_COLUMNS])) or "nothing"
         raise VsamError(
             f"Expected {path} to have the columns {', '.join(columns)}, "
-            f"but {' and '.join(missing)} is missing."
+            f"but {' and '.join(missing)} is missing: its first line names {named}. Put commas "
+            "alone between the names."
         )
     for name in columns:
         if header.count(name) > 1:

@@ -113,7 +113,11 @@ def test_whatever_the_csv_module_writes_is_read_back(rows, tmp_path_factory):
     ("text", "said"),
     [
         ("", "but image and split and category and attributes is missing"),
-        ("image;split;category;attributes\na;train;b;c\n", "is missing"),
+        (
+            "image;split;category;attributes\na;train;b;c\n",
+            "is missing: its first line names 'image;split;category;attributes'. Put commas alone",
+        ),
+        ("image, split, category, attributes\n", "its first line names 'image', ' split', "),
         ("image,split,category\na.jpg,train,tee\n", "but attributes is missing"),
         (HEADER, "rows with the split train, but none of its 0 has"),
         (HEADER + "a.jpg,val,tee,\n", "rows with the split train, but none of its 1 has"),
