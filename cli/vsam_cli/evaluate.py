@@ -178,7 +178,7 @@ def _print(figures: Mapping[str, object], as_json: bool) -> None:
         for name, value in figures.items()
     }
     if as_json:
-        typer.echo(json.dumps(clean))
+        typer.echo(json.dumps(clean, allow_nan=False))
         return
     width = max(map(len, clean))
     for name, value in clean.items():

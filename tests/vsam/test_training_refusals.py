@@ -11,7 +11,7 @@ from tiny import (
     train_config,
     write_tiny_data,
 )
-from training_runs import refusal
+from training_runs import refusal, without_column
 
 from vsam.run_folder import load_checkpoint
 from vsam.training import train
@@ -43,6 +43,25 @@ def test_a_loss_that_explodes_ends_the_run_and_keeps_the_last_epoch(
     for name, data in before.items():
         assert (run / name).read_bytes() == data
     assert load_checkpoint(run).model
+
+
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_an_epoch_that_diverges_in_its_last_step_is_no_best_one(tiny_data, tmp_path, split):
+    """Its losses were finite: only the scores tell, or the weights where nobody asks for scores."""
+    run = tmp_path / "run"
+    settings = {"batch_norm": False, "batch_size": 32, "lr": 1e15}
+    settings["weight_decay"] = 1e30 if split == "train" else 0.0
+    settings["data"] = without_column(
+        tiny_data, tmp_path / "l.csv", lambda row: row if row[1] in (split, "train") else None
+    )
+    message = refusal(train_config(tiny_data, run, epochs=1, **settings))
+    what = "val scores" if split == "val" else "weights"
+    assert message == (
+        f"Expected the {what} after epoch 1 to be finite, but they hold NaN or infinity. The last "
+        "whole epoch is kept; try a lower --lr, or --batch-norm."
+    )
+    assert not (run / "model.safetensors").exists()
+    assert not (run / "last.safetensors").exists()
 
 
 @pytest.mark.parametrize(("field", "what"), [("image", "input"), ("heatmap", "heatmap")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -70,7 +71,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
 
     Raises:
         VsamError: If labels, photos, heatmaps, weights or the folder are not as expected, a photo
-            can't be read, or the loss stops being finite.
+            can't be read, or the loss, the weights or the scores stop being finite.
     """
     table = read_labels(config.data, config.photos)
     labels = Labels(table.categories or ("unknown",), table.attributes or ("none",))
@@ -181,9 +182,10 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
             facts |= {f"train_{name}": value for name, value in terms.items()}
             if config.learn_temperature:
                 facts["temperature"] = criterion.temperature.item()
+            _require_finite(model.state_dict().values(), f"weights after epoch {epoch + 1}")
             validation = None
             if "val" in datasets:
-                validation = evaluate(accelerator, network, loaders["val"])
+                validation = evaluate(accelerator, network, loaders["val"], "val", epoch)
                 facts |= {f"val_{name}": value for name, value in asdict(validation).items()}
             facts["seconds"] = round(time.monotonic() - began, 2)
             if accelerator.is_main_process:
@@ -202,7 +204,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
         checkpoint = run_folder.load_checkpoint(config.out)
         model.load_state_dict(checkpoint.model.state_dict())
         if "val" in datasets:
-            validated = _scores_and_labels(accelerator, network, loaders["val"])
+            validated = _scores_and_labels(accelerator, network, loaders["val"], "val", best.epoch)
             threshold = config.threshold
             if config.fit_threshold and validated[3].any():
                 threshold = best_threshold(validated[1], validated[3])
@@ -213,7 +215,9 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
                 )
             if has_labels(*validated[2:]):
                 describe(threshold, fit_calibration(*validated, threshold=threshold))
-        test = evaluate(accelerator, network, loaders["test"]) if "test" in datasets else None
+        test = None
+        if "test" in datasets:
+            test = evaluate(accelerator, network, loaders["test"], "test", best.epoch)
         if test is not None and accelerator.is_main_process:
             tracker.epoch(
                 {"epoch": best.epoch + 1}
@@ -277,16 +281,22 @@ def _train_epoch(
     return means
 
 
-def evaluate(accelerator: Accelerator, network: nn.Module, loader: Any) -> Metrics:
-    """Compute the metrics of a model on a loader of pairs."""
-    return compute_metrics(*_scores_and_labels(accelerator, network, loader))
+def evaluate(
+    accelerator: Accelerator, network: nn.Module, loader: Any, split: str, epoch: int
+) -> Metrics:
+    """Compute the metrics of a model, as it is after an epoch, on a loader of a split's pairs.
+
+    Raises:
+        VsamError: If its scores are not finite. Processes that train together all raise it.
+    """
+    return compute_metrics(*_scores_and_labels(accelerator, network, loader, split, epoch))
 
 
 @torch.inference_mode()
 def _scores_and_labels(
-    accelerator: Accelerator, network: nn.Module, loader: Any
+    accelerator: Accelerator, network: nn.Module, loader: Any, split: str, epoch: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Run a model over a loader; give what `compute_metrics` takes."""
+    """Run a model over a loader; give what `compute_metrics` takes. Raises as `evaluate`."""
     network.eval()
     parts: list[list[torch.Tensor]] = [[], [], [], []]
     for batch in checked(loader):
@@ -294,7 +304,7 @@ def _scores_and_labels(
         gathered = accelerator.gather_for_metrics(
             (
                 output.category_logits.float(),
-                output.attribute_logits.float().sigmoid(),
+                output.attribute_logits.float(),
                 batch["category"],
                 batch["attributes"],
             )
@@ -302,7 +312,16 @@ def _scores_and_labels(
         for part, tensor in zip(parts, gathered, strict=True):
             part.append(tensor.cpu())
     categories, attributes, category, attribute = (torch.cat(part) for part in parts)
-    return categories, attributes, category, attribute
+    _require_finite((categories, attributes), f"{split} scores after epoch {epoch + 1}")
+    return categories, attributes.sigmoid(), category, attribute
+
+
+def _require_finite(tensors: Iterable[torch.Tensor], what: str) -> None:
+    if not all(tensor.isfinite().all() for tensor in tensors):
+        raise VsamError(
+            f"Expected the {what} to be finite, but they hold NaN or infinity. The last whole "
+            "epoch is kept; try a lower --lr, or --batch-norm."
+        )
 
 
 def _make_loader(
