@@ -21,6 +21,7 @@ from tiny import (
 from training_runs import finished_epochs, lines, refusal, without_column
 
 from vsam.training import train
+from vsam_datasets.pairs import Pair, PairDataset
 
 
 def same_weights(a: Path, b: Path, name: str = "last.safetensors") -> bool:
@@ -181,6 +182,29 @@ def test_resuming_takes_other_photos_with_the_same_labels(tiny_data, three_epoch
     train(train_config(tiny_data, run, epochs=4, data=data), resume=True)
     assert finished_epochs(run) == 4
     assert (run / "labels.json").read_bytes() == (three_epochs / "labels.json").read_bytes()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_takes_one_training_at_a_time(
+    tiny_data, three_epochs, tmp_path, monkeypatch, resume
+):
+    run = tmp_path / "run"
+    if resume:
+        shutil.copytree(three_epochs, run)
+    said = []
+    load = PairDataset.__getitem__
+
+    def second(dataset: PairDataset, index: int) -> Pair:
+        if not said:  # the first has read no photo yet
+            said.append(refusal(config, resume=resume))
+        return load(dataset, index)
+
+    monkeypatch.setattr(PairDataset, "__getitem__", second)
+    config = train_config(tiny_data, run, epochs=4)
+    train(config, resume=resume)
+    assert said == [f"Another training is writing {run}. Wait until it ends."]
+    assert finished_epochs(run) == 4
+    assert {path.name for path in run.iterdir()} == {p.name for p in three_epochs.iterdir()}
 
 
 def test_a_run_that_died_in_its_first_epoch_can_be_started_again(tiny_data, tmp_path):

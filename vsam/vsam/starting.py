@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import zip_longest
+from pathlib import Path
 
 import torch
 
 from vsam_datasets.preprocessing import Preprocessing
-from vsam_heatmaps.atomic import prepare_output_folder
+from vsam_heatmaps.atomic import locked, prepare_output_folder
 from vsam_heatmaps.errors import VsamError, expected
 
 from . import run_folder
@@ -73,13 +76,38 @@ def _require_same_labels(config: TrainConfig, labels: Labels) -> None:
                 )
 
 
-def prepare_new_run(config: TrainConfig) -> None:
-    """Make the folder of a new run.
+@contextlib.contextmanager
+def holding_run(config: TrainConfig, *, resume: bool, lock: bool) -> Iterator[None]:
+    """Make the folder of a new run, or take that of one to resume, for this training alone.
+
+    Args:
+        config: Says which folder.
+        resume: Its run is there already, see `require_same_run`.
+        lock: False in all but one of the processes that train together.
 
     Raises:
-        VsamError: If it holds a run, an imported model or something else, or can't be made.
+        VsamError: If another training holds it; or if it is to be new, but holds a run, an imported
+            model or something else, or can't be made.
     """
-    prepare_output_folder(config.out, ours=run_folder.CONFIG, purpose="a run")
+    if not resume:
+        prepare_output_folder(config.out, ours=run_folder.CONFIG, purpose="a run")
+    with contextlib.ExitStack() as stack:
+        if lock:
+            file = config.out / ".lock"
+            taken = f"Another training is writing {config.out}. Wait until it ends."
+            stack.enter_context(locked(file, taken=taken))
+            stack.callback(_remove_if_possible, file)
+        if not resume:
+            _require_free(config)
+        yield
+
+
+def _remove_if_possible(file: Path) -> None:
+    with contextlib.suppress(OSError):  # Windows keeps what is open
+        file.unlink()
+
+
+def _require_free(config: TrainConfig) -> None:
     if (config.out / run_folder.LAST).exists():
         raise VsamError(
             f"Expected {config.out} to be free, but it holds a run already. "

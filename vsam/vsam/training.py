@@ -1,7 +1,8 @@
-"""Train VSAM on image-heatmap pairs. `train` reads from top to bottom."""
+"""Train VSAM on image-heatmap pairs. `_train` reads from top to bottom."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -33,7 +34,7 @@ from .networks import find_device
 from .optimizing import make_optimizer, set_learning_rate
 from .resuming import Best, load_last, save_last
 from .run_folder import Labels
-from .starting import load_start, prepare_new_run, require_same_run
+from .starting import holding_run, load_start, require_same_run
 from .supervision import open_supervision
 from .tracking import Tracker
 
@@ -71,8 +72,17 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
 
     Raises:
         VsamError: If labels, photos, heatmaps, weights or the folder are not as expected, a photo
-            can't be read, or the loss, the weights or the scores stop being finite.
+            can't be read, the loss, the weights or the scores stop being finite, or another
+            training is writing the folder.
     """
+    with contextlib.ExitStack() as held:
+        return _train(config, held, resume=resume, progress=progress)
+
+
+def _train(
+    config: TrainConfig, held: contextlib.ExitStack, *, resume: bool, progress: bool
+) -> TrainReport:
+    """Train; what is entered into `held` ends with the training."""
     table = read_labels(config.data, config.photos)
     labels = Labels(table.categories or ("unknown",), table.attributes or ("none",))
     model_config = ModelConfig(
@@ -93,8 +103,8 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
     set_seed(config.seed)
     model = build_vsam(model_config)
     preprocessing = load_start(model, model_config, labels, config, resume=resume)
-    if not resume:
-        prepare_new_run(config)  # last of the checks: a run that can't start leaves no folder
+    # Last of the checks: a run that can't start leaves no folder.
+    held.enter_context(holding_run(config, resume=resume, lock=accelerator.is_main_process))
     if config.freeze_backbone:
         model.freeze_backbone()
     model = model.to(memory_format=torch.channels_last)
