@@ -20,6 +20,8 @@ from tiny import (
 )
 from training_runs import finished_epochs, lines, refusal, without_column
 
+from vsam.calibration import Calibration
+from vsam.run_folder import load_checkpoint, save_calibration
 from vsam.training import train
 from vsam_datasets.pairs import Pair, PairDataset
 
@@ -182,6 +184,33 @@ def test_resuming_takes_other_photos_with_the_same_labels(tiny_data, three_epoch
     train(train_config(tiny_data, run, epochs=4, data=data), resume=True)
     assert finished_epochs(run) == 4
     assert (run / "labels.json").read_bytes() == (three_epochs / "labels.json").read_bytes()
+
+
+def test_what_was_fitted_stays_until_other_weights_come(tiny_data, tmp_path):
+    run, data = tmp_path / "run", shutil.copytree(tiny_data, tmp_path / "data")
+    fitted = {"fit_threshold": True, "threshold": 0.96}  # none that is tried
+    train(train_config(data, run, epochs=1, **fitted))
+    before = load_checkpoint(run)
+    assert before.threshold < 0.96
+    assert before.calibration is not None
+    (data / "photos" / "tee" / "00.png").write_bytes(b"no photo")
+    assert "tee/00.png" in refusal(train_config(data, run, epochs=2, **fitted), resume=True)
+    after = load_checkpoint(run)
+    assert (after.threshold, after.calibration) == (before.threshold, before.calibration)
+
+
+def test_what_was_fitted_goes_with_the_weights(tiny_data, tmp_path):
+    run = tmp_path / "run"
+    table = without_column(
+        tiny_data, tmp_path / "l.csv", lambda row: row if row[1] == "train" else None
+    )
+    train(train_config(tiny_data, run, data=table, epochs=1))
+    calibration = Calibration(temperature=2.0, thresholds=(0.25, 0.5))
+    save_calibration(run, calibration)
+    train(train_config(tiny_data, run, data=table, epochs=1), resume=True)
+    assert load_checkpoint(run).calibration == calibration
+    train(train_config(tiny_data, run, data=table, epochs=2), resume=True)
+    assert load_checkpoint(run).calibration is None
 
 
 @pytest.mark.parametrize("resume", [False, True])

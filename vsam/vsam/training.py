@@ -165,7 +165,11 @@ def _train(
                 calibration=calibration,
             )
 
-    describe(config.threshold)
+    if resume:  # what was fitted to the weights holds as long as they stay
+        kept = run_folder.read_description(config.out)
+        describe(kept.threshold, kept.calibration)
+    else:
+        describe(config.threshold)
     steps = len(loaders["train"])
     with Tracker(config.out, start, enabled=accelerator.is_main_process) as tracker:
         for epoch in range(start, config.epochs):
@@ -200,6 +204,7 @@ def _train(
             facts["seconds"] = round(time.monotonic() - began, 2)
             if accelerator.is_main_process:
                 if best.update(epoch, validation):
+                    describe(config.threshold)
                     run_folder.save_tensors(
                         config.out / run_folder.WEIGHTS,
                         model.state_dict(),
