@@ -16,6 +16,7 @@ from vsam.folder_prediction import FolderOptions, FolderReport, watch_folders
 from vsam.folder_prediction.partial import partial_path
 from vsam.prediction_files import read_predictions
 from vsam_heatmaps.errors import VsamError
+from vsam_heatmaps.photos import Photo
 
 
 class Watch:
@@ -134,8 +135,6 @@ def test_a_file_that_is_still_being_written_is_waited_for(tiny_run, tmp_path):
 
 
 def test_what_changes_while_it_is_read_is_looked_at_again(tiny_run, tmp_path, monkeypatch):
-    from vsam_heatmaps.photos import Photo
-
     folder = tmp_path / "inbox"
     write(folder / "a.png", 0)
     new = write(tmp_path / "new.png", 1)
@@ -155,6 +154,24 @@ def test_what_changes_while_it_is_read_is_looked_at_again(tiny_run, tmp_path, mo
     journal = (partial_path(watch.out) / "journal").read_bytes()
     assert journal.count(b'"image": "a.png"') == 1
     assert f'"stamp": [{len(new)},'.encode() in journal
+
+
+def test_a_photo_that_is_gone_before_its_turn_has_no_line(tiny_run, tmp_path, monkeypatch):
+    folder = tmp_path / "inbox"
+    for number in range(6):
+        write(folder / f"{number}.png", number)
+    read = Photo.read
+
+    def removing(self, **named):
+        (folder / "5.png").unlink(missing_ok=True)
+        return read(self, **named)
+
+    monkeypatch.setattr(Photo, "read", removing)
+    with Watch(folder, tmp_path / "p.jsonl", tiny_run, batch_size=1) as watch:
+        watch.wait_for(lambda lines: len(lines) >= 5)
+        done = watch.end()
+    assert set(watch.lines()) == {f"{number}.png" for number in range(5)}
+    assert (done.photos, done.unreadable) == (5, 0)
 
 
 def mean_colour(report: Path, image: str) -> np.ndarray:

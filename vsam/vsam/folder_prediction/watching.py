@@ -262,8 +262,12 @@ def _tag(
     tasks = (Task(photo, kept.sample.wants(photo.id)) for photo in ready)
     with contextlib.closing(tagger.blocks(tasks)) as blocks:
         for lines, form in blocks:
-            # What changed or vanished while it was read is looked at once more.
-            whole = [line for line in lines if stamp_of_photo(photos[line.image]) == line.stamp]
+            # What changed while it was read is looked at once more; what vanished has no line.
+            whole = [
+                line
+                for line in lines
+                if line.stamp is not None and line.stamp == stamp_of_photo(photos[line.image])
+            ]
             if whole:
                 kept.add(whole, form)
             for line in whole:
