@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import logging
 from collections.abc import Iterator
@@ -74,6 +75,35 @@ def _require_same_labels(config: TrainConfig, labels: Labels) -> None:
                     f"{number} of the {kind} in {config.data} is {now}, in {config.out} {was}. "
                     f"Give the labels of the run, or start another with --init {config.out}."
                 )
+
+
+def require_variance(model: TaggingModel, config: TrainConfig, photos: int) -> None:
+    """Check that batch normalisation sees several values of each channel in every step.
+
+    Of a single photo it doesn't where the features are one pixel.
+
+    Args:
+        model: As it is trained; it stays as it is.
+        config: Says how many photos are in a batch.
+        photos: How many there are to train on.
+
+    Raises:
+        VsamError: If it sees one alone.
+    """
+    if min(config.batch_size, photos) > 1:
+        return
+    side = config.image_size
+    try:
+        with torch.no_grad():
+            copy.deepcopy(model).train()(torch.zeros(1, 3, side, side))
+    except ValueError as error:  # torch's batch normalisation refuses
+        what, remedy = f"{config.data} to have 2 photos or more of the split train", "Add some"
+        if photos > 1:
+            what, remedy = "`--batch-size` to be 2 or more", "Give a larger one"
+        raise VsamError(
+            f"Expected {what}, but got 1: of one photo at --image-size {side}, batch normalisation "
+            f"sees a single value of a channel. {remedy}, or a larger --image-size."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ from .networks import find_device
 from .optimizing import make_optimizer, set_learning_rate
 from .resuming import Best, load_last, save_last
 from .run_folder import Labels
-from .starting import holding_run, load_start, require_same_run
+from .starting import holding_run, load_start, require_same_run, require_variance
 from .supervision import open_supervision
 from .tracking import Tracker
 
@@ -103,10 +103,11 @@ def _train(
     set_seed(config.seed)
     model = build_vsam(model_config)
     preprocessing = load_start(model, model_config, labels, config, resume=resume)
-    # Last of the checks: a run that can't start leaves no folder.
-    held.enter_context(holding_run(config, resume=resume, lock=accelerator.is_main_process))
     if config.freeze_backbone:
         model.freeze_backbone()
+    require_variance(model, config, len(table.split("train")))
+    # Last of the checks: a run that can't start leaves no folder.
+    held.enter_context(holding_run(config, resume=resume, lock=accelerator.is_main_process))
     model = model.to(memory_format=torch.channels_last)
     counts = count_labels(table.split("train"))[0]
     criterion = VsamLoss(
