@@ -219,6 +219,10 @@ def train(
     num_workers: Annotated[
         int | None, typer.Option(help="Processes that load photos. [default: up to 4]")
     ] = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(help="Photos with more pixels can't be read. [default: 100000000]"),
+    ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(help="Attributes above this probability are predicted. [default: 0.5]"),
@@ -270,6 +274,7 @@ def train(
         "device": device and device.value,
         "precision": precision and precision.value,
         "num_workers": num_workers,
+        "max_pixels": max_pixels,
         "threshold": threshold,
         "fit_threshold": fit_threshold,
     }

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from vsam_heatmaps.errors import UnreadablePhotoError, VsamError
-from vsam_heatmaps.images import read_photo
+from vsam_heatmaps.images import MAX_PIXELS, read_photo
 from vsam_heatmaps.shards import Shards, Status
 
 from .category_regions import BY_CATEGORY, CategoryRegions
@@ -118,6 +118,7 @@ class PairDataset(Dataset[Pair]):
         augment: Crop, mirror and recolour at random.
         min_crop: Smallest share of the area that a crop keeps; 1 never crops.
         seed: Of the augmentation.
+        max_pixels: Photos with more pixels count as unreadable.
     """
 
     def __init__(
@@ -136,6 +137,7 @@ class PairDataset(Dataset[Pair]):
         augment: bool = False,
         min_crop: float = 0.7,
         seed: int = 0,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.rows = tuple(rows)
         self.epoch = 0
@@ -145,6 +147,7 @@ class PairDataset(Dataset[Pair]):
         self._class_index = {name: index for index, name in enumerate(categories)}
         self._attribute_index = {name: index for index, name in enumerate(attributes)}
         self._preprocessing, self._map_side, self._seed = preprocessing, map_side, seed
+        self._max_pixels = max_pixels
         size = preprocessing.image_size
         self._load_side = round(size * _AUGMENTATION_MARGIN) if augment else size
         self._augmentation = PairedAugmentation(size, scale=(min_crop, 1.0)) if augment else None
@@ -155,7 +158,7 @@ class PairDataset(Dataset[Pair]):
     def __getitem__(self, index: int) -> Pair:
         row = self.rows[index]
         try:
-            photo = read_photo(self._photos / row.image)
+            photo = read_photo(self._photos / row.image, max_pixels=self._max_pixels)
         except UnreadablePhotoError as error:
             return self._unreadable(index, f"{self._photos / row.image}: {error}")
         pixels = self._preprocessing.resize(photo, self._load_side)

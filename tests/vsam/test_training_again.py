@@ -236,6 +236,15 @@ def test_a_folder_takes_one_training_at_a_time(
     assert {path.name for path in run.iterdir()} == {p.name for p in three_epochs.iterdir()}
 
 
+def test_the_limit_of_pixels_may_change_from_run_to_run(tiny_data, three_epochs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(three_epochs, run)
+    message = refusal(train_config(tiny_data, run, epochs=4, max_pixels=1919), resume=True)
+    assert "it has 40 x 48 pixels, more than the limit of 1919 (--max-pixels)" in message
+    train(train_config(tiny_data, run, epochs=4, max_pixels=1920), resume=True)
+    assert finished_epochs(run) == 4
+
+
 def test_a_run_that_died_in_its_first_epoch_can_be_started_again(tiny_data, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(tiny_data / "photos" / "tee", tmp_path / "kept")

@@ -53,7 +53,7 @@ def require_same_run(config: TrainConfig, labels: Labels) -> None:
     defaults |= {"regulariser": "l2"}
     before = defaults | run_folder.read_description(config.out).training
     # Where things lie, how they run and how long is the user's to change; the rest is the run.
-    free = ("data", "photos", "heatmaps", "out", "device", "num_workers", "epochs")
+    free = ("data", "photos", "heatmaps", "out", "device", "num_workers", "max_pixels", "epochs")
     for name, value in config.to_json().items():
         if name not in free and before[name] != value:
             raise VsamError(

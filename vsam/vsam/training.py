@@ -138,6 +138,7 @@ def _train(
             augment=split == "train",
             min_crop=config.min_crop,
             seed=config.seed,
+            max_pixels=config.max_pixels,
         )
         for split in SPLITS
         if (rows := table.split(split))
