@@ -172,6 +172,12 @@ def _train(
         describe(kept.threshold, kept.calibration)
     else:
         describe(config.threshold)
+    fittable = any(row.attributes for row in table.split("val"))
+    if config.fit_threshold and not fittable:
+        _log.warning(
+            "No photo of a validation split has an attribute: the threshold stays %g.",
+            config.threshold,
+        )
     steps = len(loaders["train"])
     with Tracker(config.out, start, enabled=accelerator.is_main_process) as tracker:
         for epoch in range(start, config.epochs):
@@ -225,11 +231,6 @@ def _train(
             threshold = config.threshold
             if config.fit_threshold and validated[3].any():
                 threshold = best_threshold(validated[1], validated[3])
-            elif config.fit_threshold:
-                _log.warning(
-                    "No photo of the validation split has an attribute: the threshold stays %g.",
-                    threshold,
-                )
             if has_labels(*validated[2:]):
                 describe(threshold, fit_calibration(*validated, threshold=threshold))
         test = None
