@@ -210,8 +210,9 @@ def _train(
                 validation = evaluate(accelerator, network, loaders["val"], "val", epoch)
                 facts |= {f"val_{name}": value for name, value in asdict(validation).items()}
             facts["seconds"] = round(time.monotonic() - began, 2)
+            is_best = best.update(epoch, validation)  # in all processes: they know the same metrics
             if accelerator.is_main_process:
-                if best.update(epoch, validation):
+                if is_best:
                     describe(config.threshold)
                     run_folder.save_tensors(
                         config.out / run_folder.WEIGHTS,
@@ -259,10 +260,10 @@ def _train_epoch(
     """Run one epoch; give the mean of each loss term."""
     network.train()
     loader.dataset.epoch = epoch
-    sums, seen = torch.zeros(4), 0
-    steps = len(loader)
+    sums, seen, done = torch.zeros(4), 0, 0
+    steps, photos = len(loader), len(loader.dataset)
     shown = progress and accelerator.is_main_process
-    with track(len(loader.dataset), f"epoch {epoch + 1}/{config.epochs}", shown=shown) as bar:
+    with track(photos, f"epoch {epoch + 1}/{config.epochs}", shown=shown) as bar:
         for step, batch in enumerate(checked(loader)):
             interrupts.raise_lost()
             set_learning_rate(optimizer, schedules.learning_rate(config, steps, epoch, step))
@@ -291,7 +292,10 @@ def _train_epoch(
             sums += torch.stack([term.detach().float().cpu() for term in terms]) * count
             seen += count
             means = dict(zip(LossTerms._fields, (sums / seen).tolist(), strict=True))
-            bar.update(count * accelerator.num_processes, **means)
+            # Processes that train together see some photos twice, to fill their last batches.
+            counted = min(count * accelerator.num_processes, photos - done)
+            done += counted
+            bar.update(counted, **means)
     if accelerator.num_processes > 1:
         shares = torch.tensor([*sums, seen], device=accelerator.device)
         *totals, count = accelerator.reduce(shares, "sum").tolist()
