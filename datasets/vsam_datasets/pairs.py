@@ -167,10 +167,11 @@ class PairDataset(Dataset[Pair]):
             # Both become one square, so that one crop serves both.
             heatmap = _resize(heatmap, self._load_side)
             whole = heatmap.amax(dim=(1, 2))  # (R, L, L) -> (R,)
-            # The draw is the sample's own, and the caller's random state stays as it was.
+            # The draw is the sample's own, and the caller's random state stays as it was: also that
+            # of GPUs, which `torch.manual_seed` would change, but this process alone would not.
             with torch.random.fork_rng(devices=[]):
                 entropy = np.random.SeedSequence([self._seed, self.epoch, index])
-                torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+                torch.default_generator.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
                 pixels, heatmap = self._augmentation(pixels, heatmap)
             shown = heatmap.amax(dim=(1, 2)) >= _LEAST_SHARE_OF_PEAK * whole
             heatmap = heatmap * shown[:, None, None]

@@ -320,6 +320,17 @@ def test_drawing_a_sample_leaves_the_global_random_state(photos, shards):
     assert torch.equal(torch.rand(4), expected)
 
 
+def test_drawing_a_sample_leaves_the_random_state_of_gpus(photos, shards, monkeypatch):
+    """Else what a step drops at random would depend on who draws the samples."""
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    data = dataset(rows_of(PLACES), photos, shards, augment=True)
+    torch.manual_seed(3)
+    assert seeded == [3]
+    data[0]
+    assert seeded == [3]
+
+
 def test_the_region_follows_the_category(tmp_path, photos):
     info = shard_info(side=SIZE)
     points = no_keypoints()
