@@ -119,6 +119,9 @@ class PairDataset(Dataset[Pair]):
         min_crop: Smallest share of the area that a crop keeps; 1 never crops.
         seed: Of the augmentation.
         max_pixels: Photos with more pixels count as unreadable.
+
+    Raises:
+        VsamError: If the maps are of one side of the body and photos are mirrored.
     """
 
     def __init__(
@@ -139,6 +142,12 @@ class PairDataset(Dataset[Pair]):
         seed: int = 0,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
+        for name in [region] if regions is None else regions:
+            if augment and name.startswith(("left_", "right_")):
+                raise VsamError(
+                    f"Expected the regions to be of both sides with `augment`, but got {name}: in "
+                    "a mirrored photo it is the other one. Name a body part, or don't augment."
+                )
         self.rows = tuple(rows)
         self.epoch = 0
         self._photos, self._shards, self._region = photos, shards, region
