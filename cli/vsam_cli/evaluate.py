@@ -44,6 +44,7 @@ Photos = Annotated[Path, typer.Option(help="Folder that the images are relative 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Photos in one forward pass.")]
 Workers = Annotated[int, typer.Option(min=1, help="Threads that decode photos.")]
+MaxPixels = Annotated[int, typer.Option(min=1, help="Photos with more pixels can't be read.")]
 OnErrorOption = Annotated[
     OnError,
     typer.Option(help="A photo can't be read: stop, or leave it out and end with code 3."),
@@ -77,6 +78,7 @@ def evaluate(
     on_error: OnErrorOption = OnError.stop,
     batch_size: BatchSize = 32,
     workers: Workers = 4,
+    max_pixels: MaxPixels = 100_000_000,
     device: Annotated[Device, typer.Option()] = Device.auto,
     precision: Annotated[Precision, typer.Option()] = Precision.fp32,
 ) -> None:
@@ -112,6 +114,7 @@ def evaluate(
         photos,
         batch_size=batch_size,
         workers=workers,
+        max_pixels=max_pixels,
         progress=True,
         unreadable=unreadable if on_error is OnError.skip else None,
     )
@@ -135,6 +138,7 @@ def calibrate(
     on_error: OnErrorOption = OnError.stop,
     batch_size: BatchSize = 32,
     workers: Workers = 4,
+    max_pixels: MaxPixels = 100_000_000,
     device: Annotated[Device, typer.Option()] = Device.auto,
 ) -> None:
     """Fit a temperature for categories and a threshold for each attribute, and keep them.
@@ -157,6 +161,7 @@ def calibrate(
         photos,
         batch_size=batch_size,
         workers=workers,
+        max_pixels=max_pixels,
         progress=True,
         unreadable=unreadable if on_error is OnError.skip else None,
     )
@@ -178,7 +183,7 @@ def _print(figures: Mapping[str, object], as_json: bool) -> None:
         for name, value in figures.items()
     }
     if as_json:
-        typer.echo(json.dumps(clean))
+        typer.echo(json.dumps(clean, allow_nan=False))
         return
     width = max(map(len, clean))
     for name, value in clean.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -219,6 +221,10 @@ def train(
     num_workers: Annotated[
         int | None, typer.Option(help="Processes that load photos. [default: up to 4]")
     ] = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(help="Photos with more pixels can't be read. [default: 100000000]"),
+    ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(help="Attributes above this probability are predicted. [default: 0.5]"),
@@ -237,6 +243,11 @@ def train(
 
     Exit codes: 0 done; 1 an error, told in one line; 2 wrong usage; 130 interrupted.
     """
+    # torchrun starts this command several times: the first process speaks for all.
+    speaks = os.environ.get("RANK", "0") == "0"
+    if not speaks:
+        logging.getLogger().setLevel(logging.ERROR)
+
     from vsam.config import resolve_config
 
     given = {
@@ -270,6 +281,7 @@ def train(
         "device": device and device.value,
         "precision": precision and precision.value,
         "num_workers": num_workers,
+        "max_pixels": max_pixels,
         "threshold": threshold,
         "fit_threshold": fit_threshold,
     }
@@ -280,13 +292,15 @@ def train(
     }.items():
         given[name] = path if path in (None, "none") else Path(path)
     settings = resolve_config(config, given)
-    if settings.heatmaps is not None and not settings.supervised:
+    if speaks and settings.heatmaps is not None and not settings.supervised:
         why = "λ is 0" if settings.pose_weight == 0 else "The regulariser is none"
         typer.echo(f"{why}: the heatmaps are not used.", err=True)
 
     from vsam.training import train as run_train
 
     report = run_train(settings, resume=resume, progress=True)
+    if not speaks:
+        return
     typer.echo(f"Best epoch {report.best_epoch}; the model is in {settings.out}.")
     for name, metrics in {"validation": report.validation, "test": report.test}.items():
         if metrics is not None:

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from vsam_heatmaps.errors import UnreadablePhotoError, VsamError
-from vsam_heatmaps.images import read_photo
+from vsam_heatmaps.images import MAX_PIXELS, read_photo
 from vsam_heatmaps.shards import Shards, Status
 
 from .category_regions import BY_CATEGORY, CategoryRegions
@@ -118,6 +118,10 @@ class PairDataset(Dataset[Pair]):
         augment: Crop, mirror and recolour at random.
         min_crop: Smallest share of the area that a crop keeps; 1 never crops.
         seed: Of the augmentation.
+        max_pixels: Photos with more pixels count as unreadable.
+
+    Raises:
+        VsamError: If the maps are of one side of the body and photos are mirrored.
     """
 
     def __init__(
@@ -136,7 +140,14 @@ class PairDataset(Dataset[Pair]):
         augment: bool = False,
         min_crop: float = 0.7,
         seed: int = 0,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
+        for name in [region] if regions is None else regions:
+            if augment and name.startswith(("left_", "right_")):
+                raise VsamError(
+                    f"Expected the regions to be of both sides with `augment`, but got {name}: in "
+                    "a mirrored photo it is the other one. Name a body part, or don't augment."
+                )
         self.rows = tuple(rows)
         self.epoch = 0
         self._photos, self._shards, self._region = photos, shards, region
@@ -145,6 +156,7 @@ class PairDataset(Dataset[Pair]):
         self._class_index = {name: index for index, name in enumerate(categories)}
         self._attribute_index = {name: index for index, name in enumerate(attributes)}
         self._preprocessing, self._map_side, self._seed = preprocessing, map_side, seed
+        self._max_pixels = max_pixels
         size = preprocessing.image_size
         self._load_side = round(size * _AUGMENTATION_MARGIN) if augment else size
         self._augmentation = PairedAugmentation(size, scale=(min_crop, 1.0)) if augment else None
@@ -155,7 +167,7 @@ class PairDataset(Dataset[Pair]):
     def __getitem__(self, index: int) -> Pair:
         row = self.rows[index]
         try:
-            photo = read_photo(self._photos / row.image)
+            photo = read_photo(self._photos / row.image, max_pixels=self._max_pixels)
         except UnreadablePhotoError as error:
             return self._unreadable(index, f"{self._photos / row.image}: {error}")
         pixels = self._preprocessing.resize(photo, self._load_side)
@@ -164,10 +176,11 @@ class PairDataset(Dataset[Pair]):
             # Both become one square, so that one crop serves both.
             heatmap = _resize(heatmap, self._load_side)
             whole = heatmap.amax(dim=(1, 2))  # (R, L, L) -> (R,)
-            # The draw is the sample's own, and the caller's random state stays as it was.
+            # The draw is the sample's own, and the caller's random state stays as it was: also that
+            # of GPUs, which `torch.manual_seed` would change, but this process alone would not.
             with torch.random.fork_rng(devices=[]):
                 entropy = np.random.SeedSequence([self._seed, self.epoch, index])
-                torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+                torch.default_generator.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
                 pixels, heatmap = self._augmentation(pixels, heatmap)
             shown = heatmap.amax(dim=(1, 2)) >= _LEAST_SHARE_OF_PEAK * whole
             heatmap = heatmap * shown[:, None, None]

@@ -54,6 +54,32 @@ def remove_leftovers(folder: Path, names: str, *, below: bool = False) -> None:
 
 
 @contextlib.contextmanager
+def locked(path: Path, *, taken: str) -> Iterator[None]:
+    """Hold a lock while the block runs.
+
+    The system frees it when its process dies, so a killed one's is never in the way. The lock's
+    file stays.
+
+    Args:
+        path: The lock's file, in a folder that is there.
+        taken: What an error says if another process, or another thread, holds it.
+
+    Raises:
+        VsamError: If it is held, or the operating system refuses.
+    """
+    import filelock
+
+    try:
+        held = filelock.FileLock(path).acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise VsamError(taken) from error
+    except OSError as error:
+        raise explain_os_error(error, f"lock {path.parent}") from error
+    with held:
+        yield
+
+
+@contextlib.contextmanager
 def making_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside `path`; on success it becomes `path`, else it vanishes.
 

@@ -13,6 +13,7 @@ from vsam.folder_prediction import FolderOptions
 from vsam.folder_prediction.options import ENGINES
 from vsam.prediction_files import FORMATS
 from vsam.predictor import THRESHOLDS
+from vsam.scoring import calibrate_run, score_photos
 from vsam.serving.options import ServerOptions
 from vsam.serving.page import PageOptions
 from vsam.web.options import WebOptions
@@ -57,6 +58,8 @@ def _as_in_library(name: str, value: object) -> object:
         (merge, merge_shards, 2),
         (export, ExportOptions, 4),
         (predict.predict, FolderOptions, 16),
+        (evaluate.evaluate, score_photos, 3),
+        (evaluate.calibrate, calibrate_run, 3),
         (serving.page, PageOptions, 2),
         (serve.serve, ServerOptions, 18),
         (web.web, WebOptions, 10),

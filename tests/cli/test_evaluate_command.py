@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
 from tiny import call, the_error, write_table
 
 
@@ -149,6 +150,16 @@ def test_what_is_wrong_is_told_in_one_line(vsam, run, tiny_data, labelled, tmp_p
         assert said in the_error(stderr), arguments
     assert (run / "config.json").read_bytes() == before
     assert other.read_text().startswith("image,split")
+
+
+def test_a_model_that_overflows_has_no_figures(vsam, run, labelled):
+    state = load_file(run / "model.safetensors")
+    large = {name: 1e30 * state[name] for name in state if name.startswith("category_head.")}
+    save_file(state | large, run / "model.safetensors")
+    for command in ("evaluate", "calibrate"):
+        code, stdout, stderr = vsam(command, run, *labelled)
+        assert (code, stdout) == (1, "")
+        assert "to be finite, but they hold NaN or infinity" in the_error(stderr)
 
 
 def test_photos_of_the_split_alone_must_be_there(vsam, run, tiny_data, tmp_path):

@@ -57,6 +57,16 @@ def test_figures_of_what_is_left_equal_those_of_a_table_without_it(
     assert found == pytest.approx(wanted, abs=1e-5)
 
 
+@pytest.mark.parametrize("command", ["evaluate", "calibrate"])
+def test_the_limit_of_pixels_is_the_users(vsam, tiny_data, tiny_run, tmp_path, command):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    given = (run, "--data", tiny_data / "labels.csv", "--photos", tiny_data / "photos")
+    code, _, stderr = vsam(command, *given, "--max-pixels", 1919)
+    assert code == 1
+    assert "40 x 48 pixels, more than the limit of 1919 (--max-pixels)" in the_error(stderr)
+    assert vsam(command, *given, "--max-pixels", 1920)[0] == 0
+
+
 def test_a_calibration_leaves_them_out_only_if_told_to(vsam, tiny_run, damaged, tmp_path):
     table, photos, _ = damaged
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))

@@ -322,6 +322,23 @@ def test_what_is_wrong_is_told_in_one_line_and_nothing_is_written(
     assert list((tmp_path / "a folder").iterdir()) == []
 
 
+def test_a_model_that_overflows_says_nothing(predict, album, tiny_run, tmp_path):
+    """Each of its weights is finite, but what it makes of a photo is not."""
+    large = copied(tiny_run, tmp_path / "large")
+
+    def enlarge(state: dict) -> None:
+        for name in state:
+            if name.startswith("category_head."):
+                state[name] = state[name] * 1e30
+
+    spoil(large, enlarge)
+    for out in (tmp_path / "p.jsonl", "-"):
+        code, stdout, stderr = predict(album, "--out", out, model=large)
+        assert (code, stdout) == (1, "")
+        assert "to be finite, but they hold NaN or infinity" in the_error(stderr)
+    assert {path.name for path in tmp_path.iterdir()} == {"large"}
+
+
 @pytest.mark.parametrize(
     "arguments", [["--batch-size", 0], ["--workers", 0], ["--threshold", 2], ["--format", "xml"]]
 )

@@ -55,6 +55,23 @@ def rows_of(data: Path) -> list[list[str]]:
         return list(csv.reader(file))[1:]
 
 
+def test_of_several_processes_the_first_alone_speaks(
+    tiny_data, tmp_path, monkeypatch, call_command
+):
+    """torchrun numbers them in RANK; alone, the number changes nothing else."""
+    spoken = []
+    for rank in (0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        arguments = train_arguments(tiny_data, tmp_path / str(rank), "--epochs", 1, "--lambda", 0)
+        done = call_command("vsam-train", *arguments)
+        assert done.returncode == 0, done.stderr
+        spoken.append((done.stdout, done.stderr))
+    assert "Best epoch 1" in spoken[0][0]
+    assert "heatmaps are not used" in spoken[0][1]
+    assert "epoch 1: " in spoken[0][1]
+    assert spoken[1] == ("", "")
+
+
 HEADER = "image,split,category,attributes\n"
 
 

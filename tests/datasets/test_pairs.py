@@ -1,6 +1,7 @@
 """Image-heatmap pairs: matched by id, moved together, reproducible, broken photos reported."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -217,14 +218,18 @@ def shares_of_peaks(
 
 @pytest.mark.parametrize("size", [32, 64, 112])
 def test_a_region_that_a_crop_does_not_show_has_no_map(tmp_path, size):
-    """Each joint is a region of its own. Where the crop lies, those well inside of it tell."""
-    names, number = LANDMARKS[:25], np.arange(25)
+    """Each joint is a region of its own. Where the crop lies, those well inside of it tell.
+
+    They are no body's, of which a mirrored photo would exchange the sides.
+    """
+    names, number = tuple(f"joint {n}" for n in range(25)), np.arange(25)
     grid = (np.stack([number, 7 * number % 25], axis=1) + 0.5) / 25  # no two in a row or column
     points = no_keypoints()
-    for name, (x, y) in zip(names, grid, strict=True):
-        points[LANDMARKS.index(name)] = (x, y, 1, 1)
-    info = shard_info(side=56, channels=LANDMARKS)
-    found = Shards(write_shards(tmp_path / "maps", [record("x.png", points, info)], info))
+    points[:25] = [(x, y, 1, 1) for x, y in grid]
+    drawn = record("x.png", points, shard_info(side=56, channels=LANDMARKS))
+    drawn = replace(drawn, heatmaps=drawn.heatmaps[:25], channels=names)
+    info = shard_info(side=56, channels=names)
+    found = Shards(write_shards(tmp_path / "maps", [drawn], info))
     save_spot(tmp_path / "x.png", 0.5, 0.5)
     of_side = {
         side: dataset(
@@ -318,6 +323,28 @@ def test_drawing_a_sample_leaves_the_global_random_state(photos, shards):
     torch.manual_seed(3)
     data[0]
     assert torch.equal(torch.rand(4), expected)
+
+
+def test_drawing_a_sample_leaves_the_random_state_of_gpus(photos, shards, monkeypatch):
+    """Else what a step drops at random would depend on who draws the samples."""
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    data = dataset(rows_of(PLACES), photos, shards, augment=True)
+    torch.manual_seed(3)
+    assert seeded == [3]
+    data[0]
+    assert seeded == [3]
+
+
+@pytest.mark.parametrize("asked", [{"regions": ["nose", "left_wrist"]}, {"region": "left_wrist"}])
+def test_one_side_of_the_body_is_refused_where_photos_are_mirrored(photos, shards, asked):
+    dataset(rows_of(PLACES), photos, shards, **asked)
+    with pytest.raises(VsamError) as refused:
+        dataset(rows_of(PLACES), photos, shards, augment=True, **asked)
+    assert str(refused.value) == (
+        "Expected the regions to be of both sides with `augment`, but got left_wrist: in a "
+        "mirrored photo it is the other one. Name a body part, or don't augment."
+    )
 
 
 def test_the_region_follows_the_category(tmp_path, photos):

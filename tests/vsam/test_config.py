@@ -176,6 +176,7 @@ def test_required_options_are_required(name):
         ("seed", -1, "seed"),
         ("seed", 2**32, "seed"),
         ("num_workers", -1, "num_workers"),
+        ("max_pixels", 0, "max_pixels"),
         ("threshold", 0.0, "threshold"),
         ("threshold", 1.0, "threshold"),
         ("device", "tpu", "device"),

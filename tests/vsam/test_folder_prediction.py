@@ -336,15 +336,23 @@ def test_what_a_power_cut_leaves_in_a_journal_counts_for_nothing(tmp_path, filli
 
 def test_torn_pictures_are_dropped(tmp_path):
     file = PictureFile(tmp_path / "pictures")
-    assert file.read() == {}
-    file.append([("a", Picture(b"1", b"2")), ("b", Picture(b"3", b""))])
-    file.append([("a", Picture(b"4", b"5"))])
+
+    def read() -> dict[str, Picture]:
+        return file.read(lambda image: (1, 2))
+
+    def line(image: str, photo: bytes, heat: bytes) -> Line:
+        return Line(image, (1, 2), {}, picture=Picture(photo, heat))
+
+    assert read() == {}
+    file.append([line("a", b"1", b"2"), line("b", b"3", b""), Line("c", (1, 2), {})])
+    file.append([line("a", b"4", b"5")])
     whole = (tmp_path / "pictures").read_bytes()
-    assert file.read() == {"a": Picture(b"4", b"5"), "b": Picture(b"3", b"")}
+    assert read() == {"a": Picture(b"4", b"5"), "b": Picture(b"3", b"")}
+    assert file.read({"a": (1, 2), "b": (1, 3)}.get) == {"a": Picture(b"4", b"5")}
     for cut in range(len(whole)):
         (tmp_path / "pictures").write_bytes(whole[:cut])
         kept = whole[:cut].count(b"\n")
-        assert len(file.read()) == min(kept, 2)
+        assert len(read()) == min(kept, 2)
         assert (tmp_path / "pictures").read_bytes().count(b"\n") == kept
 
 

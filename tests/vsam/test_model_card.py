@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 from huggingface_hub import ModelCard
+from tiny import train_config
 
 from vsam.labels import Labels
 from vsam.model_card import card_of_run, describe_model
 from vsam.run_folder import load_checkpoint, read_record
+from vsam.training import train
 from vsam_heatmaps.errors import VsamError
 
 
@@ -68,6 +70,26 @@ def test_what_is_unknown_is_left_out(run):
     assert "pose" not in text.split("## How to use")[0].replace("Pose Guided", "")
     for word in ("None", "nan", "null", "TODO"):
         assert word not in text
+
+
+SUPERVISED = "heatmaps of the wearer's pose supervised its attention"
+
+
+@pytest.mark.parametrize("changed", [{"regulariser": "none"}, {"pose_weight": 0.0}])
+def test_no_pose_is_claimed_that_supervised_nothing(tiny_run, changed):
+    checkpoint, record = load_checkpoint(tiny_run), read_record(tiny_run)
+    assert SUPERVISED in describe_model(checkpoint, record)
+    without = replace(checkpoint, training=checkpoint.training | changed)
+    assert SUPERVISED not in describe_model(without, record)
+
+
+def test_a_model_without_attention_shows_none(tiny_data, tiny_run, tmp_path):
+    train(train_config(tiny_data, tmp_path / "run", attention="none", pose_weight=0.0, epochs=1))
+    text = card_of_run(tmp_path / "run")
+    said = text.split("## Training")[0] + text.split("## Limits")[1]
+    for claim in ("- attention", "looked", "picture()", "supervised", "The attention"):
+        assert claim not in said
+        assert claim in card_of_run(tiny_run)
 
 
 def test_it_says_what_the_run_says_and_no_folders(tiny_run, tiny_data):

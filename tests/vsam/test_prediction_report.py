@@ -1,5 +1,7 @@
 """The report: figures over all photos, a sheet of some, and nothing from anywhere else."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -11,6 +13,8 @@ import pytest
 from PIL import Image
 
 from vsam.folder_prediction import FolderOptions, predict_folder
+from vsam.folder_prediction.journal import Journal
+from vsam.folder_prediction.pictures import make_picture
 from vsam.prediction_files import read_predictions
 from vsam_heatmaps.photos import list_photos
 
@@ -128,9 +132,6 @@ def test_figures_are_of_all_photos_and_cards_of_some(made):
 
 
 def test_its_pictures_are_the_photo_and_where_the_model_looked(made, evil_run):
-    import base64
-    import io
-
     from vsam.predictor import Predictor
 
     predictor = Predictor.from_run(evil_run, device="cpu")
@@ -158,8 +159,6 @@ def test_its_pictures_are_the_photo_and_where_the_model_looked(made, evil_run):
 
 def test_all_scores_and_a_late_wish_for_a_report_change_no_figure(made, evil_run, monkeypatch):
     """Attributes are those above the threshold, and pictures are made of photos tagged before."""
-    from vsam.folder_prediction.journal import Journal
-
     photos, out = list_photos([made / "photos"]), made / "late.jsonl"
     values = {"model": evil_run, "device": "cpu", "threshold": 0.4, "all_scores": True}
     values |= {"batch_size": 8, "report_photos": 9}
@@ -183,6 +182,63 @@ def test_all_scores_and_a_late_wish_for_a_report_change_no_figure(made, evil_run
             assert {name for name, *_ in card["attributes"]} == {
                 name for name, *_ in other["attributes"]
             }
+
+
+def colours(report: Path) -> dict[str, np.ndarray]:
+    """Give the mean colour of each photo that a report shows."""
+    found = {}
+    for card in cards(Page(report.read_text())):
+        data = base64.b64decode(card["photo"].partition("base64,")[2])
+        found[card["id"]] = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).mean((0, 1))
+    return found
+
+
+def fill(photo: Path, colour: tuple[int, int, int]) -> None:
+    photo.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (40, 48), colour).save(photo)
+
+
+def test_a_photo_that_changed_before_a_run_was_resumed_has_its_new_picture(
+    tiny_run, tmp_path, monkeypatch
+):
+    """Also if the run had no report when it was tagged again."""
+    folder = tmp_path / "photos"
+    for name in "abcdef":
+        fill(folder / f"{name}.png", (250, 0, 0))
+    values = {"model": tiny_run, "device": "cpu", "batch_size": 2}
+    reported = values | {"report": tmp_path / "r.html"}
+    whole = Journal.append
+
+    def run_until(lines: int, **given) -> None:
+        def append(self, block, form):
+            if self.lines >= lines:
+                raise KeyboardInterrupt
+            return whole(self, block, form)
+
+        options = FolderOptions(**given)
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "append", append)
+            with pytest.raises(KeyboardInterrupt):
+                predict_folder(list_photos([folder]), tmp_path / "p.jsonl", options)
+
+    run_until(2, **reported)
+    fill(folder / "a.png", (0, 0, 250))
+    run_until(4, **values, resume=True)
+    resumed = FolderOptions(**reported, resume=True)
+    assert predict_folder(list_photos([folder]), tmp_path / "p.jsonl", resumed).kept == 3
+    for image, colour in colours(tmp_path / "r.html").items():
+        assert (colour[2] > 200) == (image == "a.png"), image
+
+
+def test_several_maps_are_shown_each_at_its_own_range():
+    sharp = np.zeros((2, 16, 16), np.float32)
+    sharp[0, 2, 8] = 1  # on the head
+    sharp[1, 9:13, 2:14] = 1 / 48  # over the hips
+    picture = make_picture(np.full((256, 256, 3), 127, np.uint8), sharp)
+    opacity = np.asarray(Image.open(io.BytesIO(picture.heat)))[..., 3]
+    assert opacity[44, 32] > 200  # alone, the sharper one would leave 5
+    assert opacity[10, 34] > 150
+    assert opacity[60, 5] < 20
 
 
 def test_a_model_without_attention_has_a_report_too(tiny_data, tmp_path):

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from vsam.calibration import Calibration
+from vsam.networks import load_network
 from vsam.predictor import Prediction, Predictor
-from vsam.run_folder import load_checkpoint, save_calibration
+from vsam.run_folder import load_checkpoint, read_run, save_calibration
 from vsam_heatmaps.errors import UnreadablePhotoError, VsamError
 from vsam_heatmaps.images import read_photo
 from vsam_heatmaps.photos import Photo, list_photos
@@ -93,6 +94,42 @@ def test_unreadable_photos_keep_their_place_and_spoil_no_other(predictor, listed
                 np.testing.assert_array_equal(one.prediction.overlay(), picture)
         found = [scores(one.prediction) for one in tagged if one.prediction]
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+class Overflowing:
+    """A network that says NaN of white photos, as half precision may."""
+
+    def __init__(self, network) -> None:
+        self.device, self._network = network.device, network
+
+    def __call__(self, images):
+        output = self._network(images)
+        white = images.mean(dim=(1, 2, 3)) > 2
+        output.attribute_logits[white] = torch.nan
+        return output
+
+
+def test_what_is_not_finite_is_no_prediction_and_its_photo_is_named(tiny_run, tmp_path):
+    description, labels = read_run(tiny_run)
+    network = Overflowing(load_network(tiny_run, device="cpu"))
+    predictor = Predictor(network, description=description, labels=labels)
+    black, white = (np.full((20, 20, 3), level, np.uint8) for level in (0, 255))
+    assert len(predictor([black, black])) == 2
+    said = (
+        "Expected the model's scores and maps of {} to be finite, but they hold NaN or infinity. "
+        "Give --precision fp32 or bf16, or another model."
+    )
+    for name, level in {"a": 0, "b": 255, "c": 0, "d": 255}.items():
+        Image.new("L", (20, 20), level).save(tmp_path / f"{name}.png")
+    for tag, named in {
+        lambda: predictor(white): "photo 1 of the batch",
+        lambda: predictor.predict([black, white]): "photo 2 of the batch",
+        lambda: predictor([black, tmp_path / "b.png"]): f"{tmp_path}/b.png",
+        lambda: list(predictor.predict_files(list_photos([tmp_path]))): "b.png, d.png",
+    }.items():
+        with pytest.raises(VsamError) as refused:
+            tag()
+        assert str(refused.value) == said.format(named)
 
 
 def test_only_unreadable_photos_and_no_photos_at_all(predictor, tmp_path):

@@ -36,6 +36,10 @@ def test_lambda_follows_its_table(warmup, decay, values):
         assert pose_weight(chosen, 10, epoch, step) == pytest.approx(value, abs=1e-6), (epoch, step)
 
 
+def test_lambda_is_0_where_nothing_is_supervised():
+    assert pose_weight(config(regulariser="none"), 10, 1, 0) == 0
+
+
 @given(
     warmup=st.floats(0, 4),
     decay=st.sampled_from(LAMBDA_DECAYS),

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -148,21 +149,31 @@ def test_a_run_of_an_older_version_resumes_with_what_it_did(tiny_data, tmp_path)
 # Forks after what takes longest, the imports; torchrun sets these variables.
 TOGETHER = """
 import contextlib
+import logging
 import os
 import sys
 from pathlib import Path
 from tiny import train_config
 from vsam import training
 from vsam.training import train
+from vsam_heatmaps.errors import VsamError
 
 data, out, port = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
 os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
 rank = int(os.fork() == 0)
+logging.basicConfig(level=logging.INFO)
 os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
 for learn in (False, True):
     settings = {"batch_size": 4, "lambda_warmup": 1, "learn_temperature": learn}
-    train(train_config(data, out / str(learn), **settings))
+    report = train(train_config(data, out / str(learn), **settings), progress=True)
+said = [f"best epoch {report.best_epoch}, {report.validation}, {report.test}"]
+try:
+    diverging = {"batch_norm": False, "lr": 1e15, "epochs": 1, "batch_size": 32}
+    train(train_config(data, out / "diverged", **settings | diverging))
+except VsamError as error:
+    said.append(str(error))
+(out / f"{rank}.txt").write_text("\\n".join(said))
 train_epoch = training._train_epoch
 def stop(epoch, *rest):
     if epoch == 1:
@@ -191,6 +202,12 @@ def test_two_processes_train_together(tiny_data, tmp_path):
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("epoch 1/2: 15 of 15 photos") == 2  # by the first of them alone
+    first, second = ((tmp_path / f"{rank}.txt").read_text() for rank in (0, 1))
+    assert first == second
+    assert re.match(
+        r"best epoch [12], Metrics\(.*\), Metrics\(.*\)\nExpected the val scores", first
+    )
     for learn in (False, True):
         lines = epochs_of(tmp_path / str(learn))
         assert [line["epoch"] for line in lines] == [1, 2]

@@ -181,12 +181,16 @@ def test_a_table_without_attributes_trains(tiny_data, tmp_path):
     assert load_checkpoint(tmp_path / "run").labels.attributes == ("none",)
 
 
-def test_without_a_validation_split_the_last_epoch_counts(tiny_data, tmp_path):
+def test_without_a_validation_split_the_last_epoch_counts(tiny_data, tmp_path, caplog):
     table = without_column(
         tiny_data, tmp_path / "l.csv", lambda row: row if row[1] == "train" else None
     )
-    report = train(train_config(tiny_data, tmp_path / "run", data=table))
+    config = train_config(tiny_data, tmp_path / "run", data=table, fit_threshold=True)
+    report = train(config)
     assert (report.best_epoch, report.validation, report.test) == (2, None, None)
+    assert [text for text in caplog.messages if "threshold" in text] == [
+        "No photo of a validation split has an attribute: the threshold stays 0.5."
+    ]
     assert [set(line) for line in lines(tmp_path / "run")] == [SETTINGS | TERMS] * 2
     last = load_file(tmp_path / "run" / "last.safetensors")
     for name, tensor in load_file(tmp_path / "run" / "model.safetensors").items():
@@ -207,7 +211,7 @@ def test_a_validation_split_without_labels_chooses_nothing(tiny_data, tmp_path, 
         assert torch.equal(tensor, last[f"model.{name}"]), name
     assert load_checkpoint(run).threshold == 0.4
     assert [text for text in caplog.messages if "threshold" in text] == [
-        "No photo of the validation split has an attribute: the threshold stays 0.4."
+        "No photo of a validation split has an attribute: the threshold stays 0.4."
     ]
     resumed = train(
         train_config(tiny_data, run, data=table, fit_threshold=True, threshold=0.4, epochs=3),

@@ -20,7 +20,10 @@ from tiny import (
 )
 from training_runs import finished_epochs, lines, refusal, without_column
 
+from vsam.calibration import Calibration
+from vsam.run_folder import load_checkpoint, save_calibration
 from vsam.training import train
+from vsam_datasets.pairs import Pair, PairDataset
 
 
 def same_weights(a: Path, b: Path, name: str = "last.safetensors") -> bool:
@@ -181,6 +184,65 @@ def test_resuming_takes_other_photos_with_the_same_labels(tiny_data, three_epoch
     train(train_config(tiny_data, run, epochs=4, data=data), resume=True)
     assert finished_epochs(run) == 4
     assert (run / "labels.json").read_bytes() == (three_epochs / "labels.json").read_bytes()
+
+
+def test_what_was_fitted_stays_until_other_weights_come(tiny_data, tmp_path):
+    run, data = tmp_path / "run", shutil.copytree(tiny_data, tmp_path / "data")
+    fitted = {"fit_threshold": True, "threshold": 0.96}  # none that is tried
+    train(train_config(data, run, epochs=1, **fitted))
+    before = load_checkpoint(run)
+    assert before.threshold < 0.96
+    assert before.calibration is not None
+    (data / "photos" / "tee" / "00.png").write_bytes(b"no photo")
+    assert "tee/00.png" in refusal(train_config(data, run, epochs=2, **fitted), resume=True)
+    after = load_checkpoint(run)
+    assert (after.threshold, after.calibration) == (before.threshold, before.calibration)
+
+
+def test_what_was_fitted_goes_with_the_weights(tiny_data, tmp_path):
+    run = tmp_path / "run"
+    table = without_column(
+        tiny_data, tmp_path / "l.csv", lambda row: row if row[1] == "train" else None
+    )
+    train(train_config(tiny_data, run, data=table, epochs=1))
+    calibration = Calibration(temperature=2.0, thresholds=(0.25, 0.5))
+    save_calibration(run, calibration)
+    train(train_config(tiny_data, run, data=table, epochs=1), resume=True)
+    assert load_checkpoint(run).calibration == calibration
+    train(train_config(tiny_data, run, data=table, epochs=2), resume=True)
+    assert load_checkpoint(run).calibration is None
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_takes_one_training_at_a_time(
+    tiny_data, three_epochs, tmp_path, monkeypatch, resume
+):
+    run = tmp_path / "run"
+    if resume:
+        shutil.copytree(three_epochs, run)
+    said = []
+    load = PairDataset.__getitem__
+
+    def second(dataset: PairDataset, index: int) -> Pair:
+        if not said:  # the first has read no photo yet
+            said.append(refusal(config, resume=resume))
+        return load(dataset, index)
+
+    monkeypatch.setattr(PairDataset, "__getitem__", second)
+    config = train_config(tiny_data, run, epochs=4)
+    train(config, resume=resume)
+    assert said == [f"Another training is writing {run}. Wait until it ends."]
+    assert finished_epochs(run) == 4
+    assert {path.name for path in run.iterdir()} == {p.name for p in three_epochs.iterdir()}
+
+
+def test_the_limit_of_pixels_may_change_from_run_to_run(tiny_data, three_epochs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(three_epochs, run)
+    message = refusal(train_config(tiny_data, run, epochs=4, max_pixels=1919), resume=True)
+    assert "it has 40 x 48 pixels, more than the limit of 1919 (--max-pixels)" in message
+    train(train_config(tiny_data, run, epochs=4, max_pixels=1920), resume=True)
+    assert finished_epochs(run) == 4
 
 
 def test_a_run_that_died_in_its_first_epoch_can_be_started_again(tiny_data, tmp_path):

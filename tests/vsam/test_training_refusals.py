@@ -9,9 +9,10 @@ import pytest
 import torch
 from tiny import (
     train_config,
+    write_table,
     write_tiny_data,
 )
-from training_runs import refusal
+from training_runs import refusal, without_column
 
 from vsam.run_folder import load_checkpoint
 from vsam.training import train
@@ -43,6 +44,25 @@ def test_a_loss_that_explodes_ends_the_run_and_keeps_the_last_epoch(
     for name, data in before.items():
         assert (run / name).read_bytes() == data
     assert load_checkpoint(run).model
+
+
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_an_epoch_that_diverges_in_its_last_step_is_no_best_one(tiny_data, tmp_path, split):
+    """Its losses were finite: only the scores tell, or the weights where nobody asks for scores."""
+    run = tmp_path / "run"
+    settings = {"batch_norm": False, "batch_size": 32, "lr": 1e15}
+    settings["weight_decay"] = 1e30 if split == "train" else 0.0
+    settings["data"] = without_column(
+        tiny_data, tmp_path / "l.csv", lambda row: row if row[1] in (split, "train") else None
+    )
+    message = refusal(train_config(tiny_data, run, epochs=1, **settings))
+    what = "val scores" if split == "val" else "weights"
+    assert message == (
+        f"Expected the {what} after epoch 1 to be finite, but they hold NaN or infinity. The last "
+        "whole epoch is kept; try a lower --lr, or --batch-norm."
+    )
+    assert not (run / "model.safetensors").exists()
+    assert not (run / "last.safetensors").exists()
 
 
 @pytest.mark.parametrize(("field", "what"), [("image", "input"), ("heatmap", "heatmap")])
@@ -78,6 +98,28 @@ def test_an_unreadable_photo_stops_the_run_and_is_named(tmp_path, split, workers
     message = refusal(train_config(data, tmp_path / "run", epochs=1, num_workers=workers))
     assert broken in message
     assert "--data" in message
+
+
+@pytest.mark.parametrize(
+    "model",
+    [{}, {"attention": "none", "pose_weight": 0.0}, {"backbone": "resnet18", "width": 1.0}],
+)
+@pytest.mark.parametrize("photos", [1, 15])
+def test_batch_normalisation_of_a_single_value_is_refused(tiny_data, tmp_path, model, photos):
+    settings = {"batch_size": 1 if photos > 1 else 8, "batch_norm": "backbone" not in model}
+    if photos == 1:
+        row = ("tee/00.png", "train", "tee", "left")
+        settings["data"] = write_table(tmp_path / "l.csv", [row])
+    config = train_config(tiny_data, tmp_path / "run", **settings | model)
+    what = "`--batch-size` to be 2 or more"
+    if photos == 1:
+        what = f"{tmp_path / 'l.csv'} to have 2 photos or more of the split train"
+    remedy = "Give a larger one" if photos > 1 else "Add some"
+    assert refusal(config) == (
+        f"Expected {what}, but got 1: of one photo at --image-size {config.image_size}, batch "
+        f"normalisation sees a single value of a channel. {remedy}, or a larger --image-size."
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_refusals_before_the_start_leave_no_run(tiny_data, tmp_path):

@@ -1,5 +1,8 @@
 """Watched folders: what comes is tagged, what is being written is waited for."""
 
+import base64
+import io
+import re
 import threading
 import time
 from pathlib import Path
@@ -13,6 +16,7 @@ from vsam.folder_prediction import FolderOptions, FolderReport, watch_folders
 from vsam.folder_prediction.partial import partial_path
 from vsam.prediction_files import read_predictions
 from vsam_heatmaps.errors import VsamError
+from vsam_heatmaps.photos import Photo
 
 
 class Watch:
@@ -131,8 +135,6 @@ def test_a_file_that_is_still_being_written_is_waited_for(tiny_run, tmp_path):
 
 
 def test_what_changes_while_it_is_read_is_looked_at_again(tiny_run, tmp_path, monkeypatch):
-    from vsam_heatmaps.photos import Photo
-
     folder = tmp_path / "inbox"
     write(folder / "a.png", 0)
     new = write(tmp_path / "new.png", 1)
@@ -152,6 +154,58 @@ def test_what_changes_while_it_is_read_is_looked_at_again(tiny_run, tmp_path, mo
     journal = (partial_path(watch.out) / "journal").read_bytes()
     assert journal.count(b'"image": "a.png"') == 1
     assert f'"stamp": [{len(new)},'.encode() in journal
+
+
+def test_a_photo_that_is_gone_before_its_turn_has_no_line(tiny_run, tmp_path, monkeypatch):
+    folder = tmp_path / "inbox"
+    for number in range(6):
+        write(folder / f"{number}.png", number)
+    read = Photo.read
+
+    def removing(self, **named):
+        (folder / "5.png").unlink(missing_ok=True)
+        return read(self, **named)
+
+    monkeypatch.setattr(Photo, "read", removing)
+    with Watch(folder, tmp_path / "p.jsonl", tiny_run, batch_size=1) as watch:
+        watch.wait_for(lambda lines: len(lines) >= 5)
+        done = watch.end()
+    assert set(watch.lines()) == {f"{number}.png" for number in range(5)}
+    assert (done.photos, done.unreadable) == (5, 0)
+
+
+def mean_colour(report: Path, image: str) -> np.ndarray:
+    """Look at a photo's picture in a report."""
+    found = re.search(
+        rf'"id":"{image}".*?"photo":"data:image/webp;base64,([^"]+)"', report.read_text()
+    )
+    picture = Image.open(io.BytesIO(base64.b64decode(found[1])))
+    return np.asarray(picture.convert("RGB")).mean((0, 1))
+
+
+def test_a_photo_that_changes_is_drawn_anew_where_the_report_shows_it(tiny_run, tmp_path):
+    """Also where no picture of the next photo is wanted, and in a later watch."""
+    folder, report = tmp_path / "inbox", tmp_path / "r.html"
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (40, 48), (250, 0, 0)).save(folder / f"{number}.png")
+    shown = {"report": report, "report_photos": 1}
+    with Watch(folder, tmp_path / "p.jsonl", tiny_run, **shown) as watch:
+        watch.wait_for(lambda lines: len(lines) == 3)
+        before = watch.lines()["0.png"]
+        Image.new("RGB", (40, 48), (0, 0, 250)).save(folder / "0.png")
+        watch.wait_for(lambda lines: lines["0.png"] != before)
+        watch.end()
+    assert mean_colour(report, "0.png")[2] > 200
+    before = watch.lines()["0.png"]
+    # It is not drawn, so what is there is of another state: the report leaves it out.
+    Image.new("RGB", (40, 48), (0, 250, 0)).save(folder / "0.png")
+    with Watch(folder, tmp_path / "p.jsonl", tiny_run, resume=True) as watch:
+        watch.wait_for(lambda lines: lines["0.png"] != before)
+        watch.end()
+    with Watch(folder, tmp_path / "p.jsonl", tiny_run, resume=True, **shown) as watch:
+        watch.end()
+    assert '"id":"0.png"' not in report.read_text()
 
 
 def test_a_folder_that_vanishes_ends_the_watch_and_keeps_what_is_tagged(tiny_run, tmp_path):

@@ -14,6 +14,7 @@ from typing import Any
 
 from vsam_datasets.category_regions import BY_CATEGORY
 from vsam_heatmaps.errors import VsamError, expected
+from vsam_heatmaps.images import MAX_PIXELS
 from vsam_heatmaps.landmarks import PARTS
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -76,6 +77,7 @@ class TrainConfig:
         device: `auto`, `cpu`, `cuda` or `mps`.
         precision: `fp32`, or `bf16` or (not on a CPU) `fp16` autocast.
         num_workers: Processes that load photos; by default up to four, 0 loads in the main one.
+        max_pixels: Photos with more pixels count as unreadable.
         threshold: Attributes above this probability are predicted.
         fit_threshold: Take the threshold with the best F1 on the validation split instead. The
             focal loss makes probabilities cautious, so that it is mostly below a half.
@@ -114,6 +116,7 @@ class TrainConfig:
     device: str = "auto"
     precision: str = "fp32"
     num_workers: int | None = None
+    max_pixels: int = MAX_PIXELS
     threshold: float = 0.5
     fit_threshold: bool = False
 
@@ -189,9 +192,9 @@ class TrainConfig:
             value = getattr(self, field.name)
             if isinstance(value, float) and math.isinf(value):
                 raise expected(OPTION_OF.get(field.name, field.name), "finite", value)
-        for name, count in {"epochs": self.epochs, "batch_size": self.batch_size}.items():
-            if count < 1:
-                raise expected(name, "at least 1", count)
+        for name in ("epochs", "batch_size", "max_pixels"):
+            if getattr(self, name) < 1:
+                raise expected(name, "at least 1", getattr(self, name))
         for name, rate in {"lr": self.lr, "backbone_lr_factor": self.backbone_lr_factor}.items():
             if not rate > 0:
                 raise expected(name, "positive", rate)

@@ -16,7 +16,7 @@ from .run_folder import IMPORTED_FROM, METRICS, Checkpoint, Record, load_checkpo
 
 CARD = "README.md"
 
-_TAGS = ["vsam", "fashion", "image-classification", "multi-label", "attention"]
+_TAGS = ["vsam", "fashion", "image-classification", "multi-label"]
 _FIGURES = {
     "category_accuracy": "category accuracy",
     "category_top3": "category among the first three",
@@ -51,10 +51,11 @@ def describe_model(
         name: The model's name on the hub, `user/name`.
     """
     facts: dict[str, Any] = {"library_name": "vsam", "pipeline_tag": "image-classification"}
-    facts |= {"tags": _TAGS} | ({"license": license} if license else {})
+    facts |= {"tags": _TAGS + ["attention"] * _looks(checkpoint)}
+    facts |= {"license": license} if license else {}
     sections = [
         _opening(checkpoint, name),
-        _use(name),
+        _use(checkpoint, name),
         _outputs(checkpoint),
         _figures(record),
         _training(checkpoint),
@@ -81,8 +82,8 @@ def _opening(checkpoint: Checkpoint, name: str | None) -> str:
         f"# {_plain(name) if name else 'VSAM'}\n\n"
         "VSAM (Ferreira et al., *Pose Guided Attention for Multi-label Fashion Image "
         "Classification*, ICCV Workshops 2019) tags a fashion photo with one of "
-        f"{len(labels.categories)} categories and any of {len(labels.attributes)} attributes, and "
-        "shows where it looked. "
+        f"{len(labels.categories)} categories and any of {len(labels.attributes)} attributes"
+        f"{', and shows where it looked' if _looks(checkpoint) else ''}. "
     )
     if config.regions:
         said += (
@@ -92,7 +93,7 @@ def _opening(checkpoint: Checkpoint, name: str | None) -> str:
     source = checkpoint.training.get(IMPORTED_FROM)
     if source:
         said += f"The weights were imported from `{_code(source)}`."
-    elif checkpoint.training.get("pose_weight"):
+    elif _was_supervised(checkpoint):
         said += (
             "While it was trained, heatmaps of the wearer's pose supervised its attention; a "
             "prediction needs the photo alone."
@@ -105,7 +106,18 @@ def _opening(checkpoint: Checkpoint, name: str | None) -> str:
     )
 
 
-def _use(name: str | None) -> str:
+def _looks(checkpoint: Checkpoint) -> bool:
+    """Say whether the model has attention, which can be shown."""
+    return checkpoint.config.attention != "none"
+
+
+def _was_supervised(checkpoint: Checkpoint) -> bool:
+    training = checkpoint.training
+    return bool(training.get("pose_weight")) and training.get("regulariser") != "none"
+
+
+def _use(checkpoint: Checkpoint, name: str | None) -> str:
+    picture = "prediction.picture()  # the attention over the photo, (H, W, 3) uint8 RGB\n"
     model = json.dumps(name or "FOLDER")
     return (
         "## How to use\n\n"
@@ -114,7 +126,7 @@ def _use(name: str | None) -> str:
         f"predictor = Predictor.from_pretrained({model})\n"
         'prediction = predictor("photo.jpg")\n'
         "prediction.category, prediction.score, prediction.attributes\n"
-        "prediction.picture()  # the attention over the photo, (H, W, 3) uint8 RGB\n"
+        f"{picture if _looks(checkpoint) else ''}"
         "```\n\n"
         f"or `vsam-predict PHOTOS --model {_code(name or 'FOLDER')} --out predictions.jsonl`. No "
         "code comes with the model, and its weights are safetensors."
@@ -188,8 +200,11 @@ def _limits(checkpoint: Checkpoint) -> str:
         "- Scores hold for photos like those that it was trained on.",
         "- Every photo gets one of the categories, also one with several garments or with none.",
         "- It knows the labels below alone; an attribute that isn't predicted may still be there.",
-        "- The attention shows where the model looked; it is not the outline of a garment.",
     ]
+    if _looks(checkpoint):
+        said.append(
+            "- The attention shows where the model looked; it is not the outline of a garment."
+        )
     if checkpoint.calibration is not None:
         said.append(
             "- Temperature and thresholds were fitted on the validation split; they don't hold for "

@@ -83,7 +83,7 @@ def jsonl_writer(file: TextIO) -> Writer:
     def write(image: str, description: dict[str, Any] | None, error: str) -> None:
         entry = {"image": image, **(description or {"error": error})}
         # ASCII: a line stays a line, whatever a file name holds.
-        file.write(json.dumps(entry) + "\n")
+        file.write(json.dumps(entry, allow_nan=False) + "\n")
 
     return write
 
@@ -131,7 +131,7 @@ def csv_writer(file: TextIO, labels: Labels, *, all_scores: bool) -> Writer:
         names = ";".join(entry["label"] for entry in description["attributes"])
         details = {key: description[key] for key in description if key not in _COLUMNS[1:3]}
         row = [image, description["category"], description["score"], names, ""]
-        row.append(json.dumps(details))
+        row.append(json.dumps(details, allow_nan=False))
         if all_scores:
             scores = {
                 (kind, entry["label"]): entry["score"]

@@ -19,6 +19,8 @@ from vsam_heatmaps.photos import Photo
 
 from .calibration import Calibration
 from .labels import Labels
+from .misfits import listed
+from .modeling.model import VsamOutput
 from .networks import Network, load_network
 from .photo_inputs import PhotoLike, is_one_photo, read, require_rgb
 from .predictions import Prediction, Tagged, weakly
@@ -168,7 +170,8 @@ class Predictor:
 
         Raises:
             UnreadablePhotoError: If a file can't be read; it is named. `predict_files` goes on.
-            VsamError: If it is no photo, or an array of another shape or type.
+            VsamError: If it is no photo, or an array of another shape or type, or what the model
+                says of it is not finite.
         """
         if is_one_photo(photos):
             pixels = self.preprocessing.resize(read(photos))
@@ -189,6 +192,9 @@ class Predictor:
 
         Args:
             photos: (H, W, 3) uint8 RGB each, of any size.
+
+        Raises:
+            VsamError: If one is no photo, or what the model says of it is not finite.
         """
         return self.predict_prepared(
             [self.preprocessing.resize(require_rgb(photo)) for photo in photos]
@@ -199,7 +205,13 @@ class Predictor:
         return self._predict(pixels, [None] * len(pixels))
 
     @torch.inference_mode()
-    def _predict(self, pixels: Sequence[torch.Tensor], sources: Sequence[Any]) -> list[Prediction]:
+    def _predict(
+        self,
+        pixels: Sequence[torch.Tensor],
+        sources: Sequence[Any],
+        names: Sequence[str] | None = None,
+    ) -> list[Prediction]:
+        """Tag a batch; an error calls photos by their names, or else by their paths or numbers."""
         if not pixels:
             return []
         # Resized photos have their channels last in memory, and networks want them so.
@@ -207,6 +219,7 @@ class Predictor:
         batch = torch.stack([photo.movedim(0, -1) for photo in pixels]).movedim(-1, 1)
         batch = batch.to(self.network.device)
         output = self.network(self.preprocessing.normalize(batch))
+        _require_finite(output, names or _names(sources))
         logits = output.category_logits / self._temperature
         categories = logits.softmax(dim=1).cpu().numpy()
         attributes = output.attribute_logits.sigmoid().cpu().numpy()
@@ -248,6 +261,9 @@ class Predictor:
             reduced: Decode large JPEGs at the smallest scale at which the shorter side has four
                 times the model's pixels. Scores move a little.
             also: Called with each decoded photo, in a thread; its result is `Tagged.extra`.
+
+        Raises:
+            VsamError: If what the model says of a photo is not finite.
         """
         least = _REDUCED_SCALE * self.preprocessing.image_size if reduced else None
 
@@ -274,11 +290,35 @@ class Predictor:
                         [pixels for _, pixels in readable],
                         # A photo inside another file has no path of its own to draw on.
                         [photo.path if type(photo) is Photo else None for photo, _ in readable],
+                        [photo.id for photo, _ in readable],
                     )
                 )
                 for photo, (pixels, error, extra) in batch:
                     prediction = None if pixels is None else next(predictions)
                     yield Tagged(photo, prediction, error, extra)
+
+
+def _names(sources: Sequence[Any]) -> list[str]:
+    return [
+        str(source) if isinstance(source, str | Path) else f"photo {number} of the batch"
+        for number, source in enumerate(sources, 1)
+    ]
+
+
+def _require_finite(output: VsamOutput, names: Sequence[str]) -> None:
+    """Check a batch's output: NaN would be written, counted and compared as if it said something.
+
+    Raises:
+        VsamError: If a photo's is not finite.
+    """
+    # (B, …) each -> (B,)
+    finite = torch.stack([part.isfinite().flatten(1).all(dim=1) for part in output]).all(dim=0)
+    if not finite.all():
+        wrong = [name for name, good in zip(names, finite.tolist(), strict=True) if not good]
+        raise VsamError(
+            f"Expected the model's scores and maps of {listed(wrong)} to be finite, but they hold "
+            "NaN or infinity. Give --precision fp32 or bf16, or another model."
+        )
 
 
 def _batches(

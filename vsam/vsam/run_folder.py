@@ -117,7 +117,9 @@ def save_description(
     if calibration is not None:
         description[CALIBRATION] = asdict(calibration)
     write_text(run / LABELS, json.dumps(asdict(labels), indent=2, ensure_ascii=False) + "\n")
-    write_text(run / CONFIG, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    write_text(
+        run / CONFIG, json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    )
 
 
 def save_calibration(run: Path, calibration: Calibration) -> None:
@@ -128,7 +130,9 @@ def save_calibration(run: Path, calibration: Calibration) -> None:
     """
     read_description(run)
     description = _read_json(run / CONFIG) | {CALIBRATION: asdict(calibration)}
-    write_text(run / CONFIG, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    write_text(
+        run / CONFIG, json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    )
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:

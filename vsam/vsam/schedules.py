@@ -33,7 +33,8 @@ def pose_weight(config: TrainConfig, steps: int, epoch: int, step: int) -> float
 
     At the time t = epoch + step / steps it is λ · t/E during the E epochs of warm-up. After them
     the share s = (t − E) / (epochs − E) of the rest has passed, and it is λ (decay `none`),
-    λ · (1 − s) (`linear`) or λ · (1 + cos πs) / 2 (`cosine`).
+    λ · (1 − s) (`linear`) or λ · (1 + cos πs) / 2 (`cosine`). Where poses supervise
+    nothing it is 0.
 
     Args:
         config: λ, E, the decay, and how many epochs there are.
@@ -41,6 +42,8 @@ def pose_weight(config: TrainConfig, steps: int, epoch: int, step: int) -> float
         epoch: From 0.
         step: Of that epoch, from 0.
     """
+    if not config.supervised:
+        return 0.0
     passed, warmup = epoch + step / steps, config.lambda_warmup
     if passed < warmup:
         return config.pose_weight * passed / warmup

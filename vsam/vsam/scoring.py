@@ -16,6 +16,7 @@ from vsam_datasets.pairs import UNKNOWN_CATEGORY
 from vsam_datasets.tables import LabelRow
 from vsam_heatmaps.atomic import write_text
 from vsam_heatmaps.errors import VsamError
+from vsam_heatmaps.images import MAX_PIXELS
 from vsam_heatmaps.photos import Photo
 from vsam_heatmaps.progress import track
 
@@ -64,6 +65,7 @@ def score_photos(
     *,
     batch_size: int = 32,
     workers: int = 4,
+    max_pixels: int = MAX_PIXELS,
     progress: bool = False,
     unreadable: list[tuple[str, str]] | None = None,
 ) -> Scored:
@@ -77,6 +79,7 @@ def score_photos(
         photos: Folder that their images are relative to.
         batch_size: Photos in one forward pass.
         workers: Threads that decode photos.
+        max_pixels: Photos with more pixels can't be read.
         progress: Show progress on stderr.
         unreadable: Takes id and reason of photos that can't be read, which are then left out. None:
             the first of them is an error, as figures would be of other photos than was asked.
@@ -91,7 +94,9 @@ def score_photos(
     files = (Photo(row.image, photos / row.image) for row in rows)
     with track(len(rows), "evaluate", shown=progress) as bar:
         for number, tagged in enumerate(
-            predictor.predict_files(files, batch_size=batch_size, workers=workers)
+            predictor.predict_files(
+                files, batch_size=batch_size, workers=workers, max_pixels=max_pixels
+            )
         ):
             bar.update()
             found = tagged.prediction
@@ -255,6 +260,7 @@ def calibrate_run(
     *,
     batch_size: int = 32,
     workers: int = 4,
+    max_pixels: int = MAX_PIXELS,
     progress: bool = False,
     unreadable: list[tuple[str, str]] | None = None,
 ) -> dict[str, float]:
@@ -267,6 +273,7 @@ def calibrate_run(
         photos: See there.
         batch_size: See there.
         workers: See there.
+        max_pixels: See there.
         progress: See there.
         unreadable: See there.
 
@@ -284,6 +291,7 @@ def calibrate_run(
         photos,
         batch_size=batch_size,
         workers=workers,
+        max_pixels=max_pixels,
         progress=progress,
         unreadable=unreadable,
     )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import zip_longest
+from pathlib import Path
 
 import torch
 
 from vsam_datasets.preprocessing import Preprocessing
-from vsam_heatmaps.atomic import prepare_output_folder
+from vsam_heatmaps.atomic import locked, prepare_output_folder
 from vsam_heatmaps.errors import VsamError, expected
 
 from . import run_folder
@@ -49,7 +53,7 @@ def require_same_run(config: TrainConfig, labels: Labels) -> None:
     defaults |= {"regulariser": "l2"}
     before = defaults | run_folder.read_description(config.out).training
     # Where things lie, how they run and how long is the user's to change; the rest is the run.
-    free = ("data", "photos", "heatmaps", "out", "device", "num_workers", "epochs")
+    free = ("data", "photos", "heatmaps", "out", "device", "num_workers", "max_pixels", "epochs")
     for name, value in config.to_json().items():
         if name not in free and before[name] != value:
             raise VsamError(
@@ -73,13 +77,67 @@ def _require_same_labels(config: TrainConfig, labels: Labels) -> None:
                 )
 
 
-def prepare_new_run(config: TrainConfig) -> None:
-    """Make the folder of a new run.
+def require_variance(model: TaggingModel, config: TrainConfig, photos: int) -> None:
+    """Check that batch normalisation sees several values of each channel in every step.
+
+    Of a single photo it doesn't where the features are one pixel.
+
+    Args:
+        model: As it is trained; it stays as it is.
+        config: Says how many photos are in a batch.
+        photos: How many there are to train on.
 
     Raises:
-        VsamError: If it holds a run, an imported model or something else, or can't be made.
+        VsamError: If it sees one alone.
     """
-    prepare_output_folder(config.out, ours=run_folder.CONFIG, purpose="a run")
+    if min(config.batch_size, photos) > 1:
+        return
+    side = config.image_size
+    try:
+        with torch.no_grad():
+            copy.deepcopy(model).train()(torch.zeros(1, 3, side, side))
+    except ValueError as error:  # torch's batch normalisation refuses
+        what, remedy = f"{config.data} to have 2 photos or more of the split train", "Add some"
+        if photos > 1:
+            what, remedy = "`--batch-size` to be 2 or more", "Give a larger one"
+        raise VsamError(
+            f"Expected {what}, but got 1: of one photo at --image-size {side}, batch normalisation "
+            f"sees a single value of a channel. {remedy}, or a larger --image-size."
+        ) from error
+
+
+@contextlib.contextmanager
+def holding_run(config: TrainConfig, *, resume: bool, lock: bool) -> Iterator[None]:
+    """Make the folder of a new run, or take that of one to resume, for this training alone.
+
+    Args:
+        config: Says which folder.
+        resume: Its run is there already, see `require_same_run`.
+        lock: False in all but one of the processes that train together.
+
+    Raises:
+        VsamError: If another training holds it; or if it is to be new, but holds a run, an imported
+            model or something else, or can't be made.
+    """
+    if not resume:
+        prepare_output_folder(config.out, ours=run_folder.CONFIG, purpose="a run")
+    with contextlib.ExitStack() as stack:
+        if lock:
+            file = config.out / ".lock"
+            taken = f"Another training is writing {config.out}. Wait until it ends."
+            stack.enter_context(locked(file, taken=taken))
+            stack.callback(_remove_if_possible, file)
+        if not resume:
+            _require_free(config)
+        yield
+
+
+def _remove_if_possible(file: Path) -> None:
+    with contextlib.suppress(OSError):  # Windows keeps what is open
+        file.unlink()
+
+
+def _require_free(config: TrainConfig) -> None:
     if (config.out / run_folder.LAST).exists():
         raise VsamError(
             f"Expected {config.out} to be free, but it holds a run already. "

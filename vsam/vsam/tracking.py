@@ -55,7 +55,7 @@ class Tracker:
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in facts.items()
         }
-        self._lines.append(json.dumps(clean))
+        self._lines.append(json.dumps(clean, allow_nan=False))
         write_text(self._path, "\n".join(self._lines) + "\n")
         for name, value in clean.items():
             if value is not None and name != "epoch":

@@ -1,10 +1,12 @@
-"""Train VSAM on image-heatmap pairs. `train` reads from top to bottom."""
+"""Train VSAM on image-heatmap pairs. `_train` reads from top to bottom."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,7 +34,7 @@ from .networks import find_device
 from .optimizing import make_optimizer, set_learning_rate
 from .resuming import Best, load_last, save_last
 from .run_folder import Labels
-from .starting import load_start, prepare_new_run, require_same_run
+from .starting import holding_run, load_start, require_same_run, require_variance
 from .supervision import open_supervision
 from .tracking import Tracker
 
@@ -70,8 +72,17 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
 
     Raises:
         VsamError: If labels, photos, heatmaps, weights or the folder are not as expected, a photo
-            can't be read, or the loss stops being finite.
+            can't be read, the loss, the weights or the scores stop being finite, or another
+            training is writing the folder.
     """
+    with contextlib.ExitStack() as held:
+        return _train(config, held, resume=resume, progress=progress)
+
+
+def _train(
+    config: TrainConfig, held: contextlib.ExitStack, *, resume: bool, progress: bool
+) -> TrainReport:
+    """Train; what is entered into `held` ends with the training."""
     table = read_labels(config.data, config.photos)
     labels = Labels(table.categories or ("unknown",), table.attributes or ("none",))
     model_config = ModelConfig(
@@ -92,10 +103,11 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
     set_seed(config.seed)
     model = build_vsam(model_config)
     preprocessing = load_start(model, model_config, labels, config, resume=resume)
-    if not resume:
-        prepare_new_run(config)  # last of the checks: a run that can't start leaves no folder
     if config.freeze_backbone:
         model.freeze_backbone()
+    require_variance(model, config, len(table.split("train")))
+    # Last of the checks: a run that can't start leaves no folder.
+    held.enter_context(holding_run(config, resume=resume, lock=accelerator.is_main_process))
     model = model.to(memory_format=torch.channels_last)
     counts = count_labels(table.split("train"))[0]
     criterion = VsamLoss(
@@ -126,6 +138,7 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
             augment=split == "train",
             min_crop=config.min_crop,
             seed=config.seed,
+            max_pixels=config.max_pixels,
         )
         for split in SPLITS
         if (rows := table.split(split))
@@ -154,7 +167,17 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
                 calibration=calibration,
             )
 
-    describe(config.threshold)
+    if resume:  # what was fitted to the weights holds as long as they stay
+        kept = run_folder.read_description(config.out)
+        describe(kept.threshold, kept.calibration)
+    else:
+        describe(config.threshold)
+    fittable = any(row.attributes for row in table.split("val"))
+    if config.fit_threshold and not fittable:
+        _log.warning(
+            "No photo of a validation split has an attribute: the threshold stays %g.",
+            config.threshold,
+        )
     steps = len(loaders["train"])
     with Tracker(config.out, start, enabled=accelerator.is_main_process) as tracker:
         for epoch in range(start, config.epochs):
@@ -181,13 +204,16 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
             facts |= {f"train_{name}": value for name, value in terms.items()}
             if config.learn_temperature:
                 facts["temperature"] = criterion.temperature.item()
+            _require_finite(model.state_dict().values(), f"weights after epoch {epoch + 1}")
             validation = None
             if "val" in datasets:
-                validation = evaluate(accelerator, network, loaders["val"])
+                validation = evaluate(accelerator, network, loaders["val"], "val", epoch)
                 facts |= {f"val_{name}": value for name, value in asdict(validation).items()}
             facts["seconds"] = round(time.monotonic() - began, 2)
+            is_best = best.update(epoch, validation)  # in all processes: they know the same metrics
             if accelerator.is_main_process:
-                if best.update(epoch, validation):
+                if is_best:
+                    describe(config.threshold)
                     run_folder.save_tensors(
                         config.out / run_folder.WEIGHTS,
                         model.state_dict(),
@@ -202,18 +228,15 @@ def train(config: TrainConfig, *, resume: bool = False, progress: bool = False) 
         checkpoint = run_folder.load_checkpoint(config.out)
         model.load_state_dict(checkpoint.model.state_dict())
         if "val" in datasets:
-            validated = _scores_and_labels(accelerator, network, loaders["val"])
+            validated = _scores_and_labels(accelerator, network, loaders["val"], "val", best.epoch)
             threshold = config.threshold
             if config.fit_threshold and validated[3].any():
                 threshold = best_threshold(validated[1], validated[3])
-            elif config.fit_threshold:
-                _log.warning(
-                    "No photo of the validation split has an attribute: the threshold stays %g.",
-                    threshold,
-                )
             if has_labels(*validated[2:]):
                 describe(threshold, fit_calibration(*validated, threshold=threshold))
-        test = evaluate(accelerator, network, loaders["test"]) if "test" in datasets else None
+        test = None
+        if "test" in datasets:
+            test = evaluate(accelerator, network, loaders["test"], "test", best.epoch)
         if test is not None and accelerator.is_main_process:
             tracker.epoch(
                 {"epoch": best.epoch + 1}
@@ -237,10 +260,10 @@ def _train_epoch(
     """Run one epoch; give the mean of each loss term."""
     network.train()
     loader.dataset.epoch = epoch
-    sums, seen = torch.zeros(4), 0
-    steps = len(loader)
+    sums, seen, done = torch.zeros(4), 0, 0
+    steps, photos = len(loader), len(loader.dataset)
     shown = progress and accelerator.is_main_process
-    with track(len(loader.dataset), f"epoch {epoch + 1}/{config.epochs}", shown=shown) as bar:
+    with track(photos, f"epoch {epoch + 1}/{config.epochs}", shown=shown) as bar:
         for step, batch in enumerate(checked(loader)):
             interrupts.raise_lost()
             set_learning_rate(optimizer, schedules.learning_rate(config, steps, epoch, step))
@@ -269,7 +292,10 @@ def _train_epoch(
             sums += torch.stack([term.detach().float().cpu() for term in terms]) * count
             seen += count
             means = dict(zip(LossTerms._fields, (sums / seen).tolist(), strict=True))
-            bar.update(count * accelerator.num_processes, **means)
+            # Processes that train together see some photos twice, to fill their last batches.
+            counted = min(count * accelerator.num_processes, photos - done)
+            done += counted
+            bar.update(counted, **means)
     if accelerator.num_processes > 1:
         shares = torch.tensor([*sums, seen], device=accelerator.device)
         *totals, count = accelerator.reduce(shares, "sum").tolist()
@@ -277,16 +303,22 @@ def _train_epoch(
     return means
 
 
-def evaluate(accelerator: Accelerator, network: nn.Module, loader: Any) -> Metrics:
-    """Compute the metrics of a model on a loader of pairs."""
-    return compute_metrics(*_scores_and_labels(accelerator, network, loader))
+def evaluate(
+    accelerator: Accelerator, network: nn.Module, loader: Any, split: str, epoch: int
+) -> Metrics:
+    """Compute the metrics of a model, as it is after an epoch, on a loader of a split's pairs.
+
+    Raises:
+        VsamError: If its scores are not finite. Processes that train together all raise it.
+    """
+    return compute_metrics(*_scores_and_labels(accelerator, network, loader, split, epoch))
 
 
 @torch.inference_mode()
 def _scores_and_labels(
-    accelerator: Accelerator, network: nn.Module, loader: Any
+    accelerator: Accelerator, network: nn.Module, loader: Any, split: str, epoch: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Run a model over a loader; give what `compute_metrics` takes."""
+    """Run a model over a loader; give what `compute_metrics` takes. Raises as `evaluate`."""
     network.eval()
     parts: list[list[torch.Tensor]] = [[], [], [], []]
     for batch in checked(loader):
@@ -294,7 +326,7 @@ def _scores_and_labels(
         gathered = accelerator.gather_for_metrics(
             (
                 output.category_logits.float(),
-                output.attribute_logits.float().sigmoid(),
+                output.attribute_logits.float(),
                 batch["category"],
                 batch["attributes"],
             )
@@ -302,7 +334,16 @@ def _scores_and_labels(
         for part, tensor in zip(parts, gathered, strict=True):
             part.append(tensor.cpu())
     categories, attributes, category, attribute = (torch.cat(part) for part in parts)
-    return categories, attributes, category, attribute
+    _require_finite((categories, attributes), f"{split} scores after epoch {epoch + 1}")
+    return categories, attributes.sigmoid(), category, attribute
+
+
+def _require_finite(tensors: Iterable[torch.Tensor], what: str) -> None:
+    if not all(tensor.isfinite().all() for tensor in tensors):
+        raise VsamError(
+            f"Expected the {what} to be finite, but they hold NaN or infinity. The last whole "
+            "epoch is kept; try a lower --lr, or --batch-norm."
+        )
 
 
 def _make_loader(

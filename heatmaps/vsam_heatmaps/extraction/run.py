@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..atomic import prepare_output_folder
+from ..atomic import locked, prepare_output_folder
 from ..engines import PEOPLE, Engine, Lookup, choose_engine
-from ..errors import VsamError, expected, explain_os_error
+from ..errors import VsamError, expected
 from ..images import MAX_PIXELS
 from ..keypoint_files import open_keypoints
 from ..paths import StrPath
@@ -187,19 +187,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
     Raises:
         VsamError: If another run holds it, or the system refuses.
     """
-    import filelock
-
-    # The system frees the lock when its process dies, so a killed run's is never in the way.
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        held = lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise VsamError(
-            f"Another extraction is writing into {folder}. Wait until it ends."
-        ) from error
-    except OSError as error:
-        raise explain_os_error(error, f"lock {folder}") from error
-    with held:
+    taken = f"Another extraction is writing into {folder}. Wait until it ends."
+    with locked(folder / ".lock", taken=taken):
         yield
 
 

@@ -17,7 +17,7 @@ from vsam.web.examples import draw_examples, find_examples
 from vsam.web.gallery import Entry, Wanted, inside, read_predictions
 from vsam.web.pictures import attention_figure, pose_figure
 from vsam.web.poses import pose_maps
-from vsam.web.tagging import Answer
+from vsam.web.tagging import Answer, failed
 from vsam_heatmaps.errors import UnreadablePhotoError, VsamError
 from vsam_heatmaps.images import read_photo
 from vsam_heatmaps.overlays import heat_layer, heat_overlay
@@ -115,6 +115,15 @@ def test_the_region_that_spoke_is_named():
     page = markup.attributes(Answer("a.jpg", said))
     assert '<span class="v-region">feet</span>' in page.partition("&lt;b&gt;")[0]
     assert "v-region" not in markup.attributes(Answer("a.jpg", prediction()))
+
+
+def test_a_photo_that_failed_gets_a_sentence():
+    assert failed("a.jpg", UnreadablePhotoError("it is\nempty.")) == (
+        "“a.jpg” could not be read as a photo: it is empty."
+    )
+    assert failed("a.jpg", VsamError("Expected it to be finite.")) == (
+        "“a.jpg” could not be tagged: Expected it to be finite."
+    )
 
 
 GOOD = {"image": "a.jpg", "category": "dress", "score": 0.5, "categories": [], "attributes": []}

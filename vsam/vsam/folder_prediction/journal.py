@@ -98,7 +98,8 @@ class Journal:
         for line in lines:
             offsets.append(start + len(block))
             head = {"image": line.image, "stamp": line.stamp, "said": line.said}
-            block += json.dumps(head).encode() + b"\t" + json.dumps(line.entry).encode() + b"\n"
+            entry = json.dumps(line.entry, allow_nan=False)
+            block += json.dumps(head).encode() + b"\t" + entry.encode() + b"\n"
         closing = {"lines": len(lines), "crc32": zlib.crc32(block), "form": form}
         block += _CLOSING + json.dumps(closing).encode() + b"\n"
         try:

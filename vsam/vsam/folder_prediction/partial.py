@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vsam_heatmaps.atomic import remove_leftovers, write_text
+from vsam_heatmaps.atomic import locked, remove_leftovers, write_text
 from vsam_heatmaps.errors import VsamError, explain_os_error
 
 from .journal import Journal
@@ -62,7 +62,8 @@ def opened_partial(
     folder = partial_path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder, out), contextlib.ExitStack() as stack:
+        taken = f"Another run is writing {out}. Wait until it ends."
+        with locked(folder / _LOCK, taken=taken), contextlib.ExitStack() as stack:
             earlier = _read_settings(folder)
             if earlier is not None and resume:
                 _require_same(folder, earlier, settings)
@@ -88,20 +89,6 @@ def opened_partial(
                 _remove(folder)
     except OSError as error:
         raise explain_os_error(error, f"write {folder}") from error
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, out: Path) -> Iterator[None]:
-    import filelock
-
-    # The system frees the lock when its process dies, so a killed run's is never in the way.
-    lock = filelock.FileLock(folder / _LOCK)
-    try:
-        held = lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise VsamError(f"Another run is writing {out}. Wait until it ends.") from error
-    with held:
-        yield
 
 
 def _read_settings(folder: Path) -> dict[str, Any] | None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..attention_maps import merge_maps, shrink, stretch
+from ..attention_maps import as_one, shrink
+
+if TYPE_CHECKING:
+    from .lines import Line, Stamp
 
 SIDE = 256
 """Longer side of a thumbnail in pixels."""
@@ -42,14 +45,14 @@ def make_picture(photo: NDArray[np.uint8], attention: NDArray[np.float32]) -> Pi
 
     Args:
         photo: (H, W, 3) uint8 RGB.
-        attention: (R, S, S) float32, over the squashed photo; several maps by their maximum.
+        attention: (R, S, S) float32, over the squashed photo; several maps as one, see `as_one`.
     """
     import cv2
 
     small = shrink(photo, SIDE)
     if not len(attention):
         return Picture(_webp(small[..., ::-1]), b"")
-    heat = stretch(merge_maps(attention))
+    heat = as_one(attention)
     height, width = (max(1, side // _HEAT_SCALE) for side in small.shape[:2])
     heat = np.asarray(cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR))
     heat = heat.clip(0, 1)
@@ -76,8 +79,12 @@ class PictureFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self) -> dict[str, Picture]:
-        """Give all pictures by id, the last of each; cut off a torn end."""
+    def read(self, stamp_of: Callable[[str], Stamp | None]) -> dict[str, Picture]:
+        """Give the pictures by id, the last of each, and cut off a torn end.
+
+        Args:
+            stamp_of: Gives the stamp of a photo's line; pictures of another state are left out.
+        """
         found: dict[str, Picture] = {}
         if not self._path.exists():
             return found
@@ -87,24 +94,29 @@ class PictureFile:
                 try:
                     values = json.loads(line) if line.endswith(b"\n") else {}
                     photo, heat = (base64.b64decode(values[key]) for key in ("photo", "heat"))
-                    found[values["image"]] = Picture(photo, heat)
+                    image, stamp = values["image"], values["stamp"]
+                    found.pop(image, None)
+                    if stamp_of(image) == (stamp and tuple(stamp)):
+                        found[image] = Picture(photo, heat)
                 except (ValueError, TypeError, KeyError):
                     break
                 whole += len(line)
             file.truncate(whole)
         return found
 
-    def append(self, pictures: Iterable[tuple[str, Picture]]) -> None:
-        """Add pictures by id."""
+    def append(self, pictured: Iterable[Line]) -> None:
+        """Add the pictures of those lines that have one."""
         lines = [
             json.dumps(
                 {
-                    "image": image,
-                    "photo": base64.b64encode(picture.photo).decode(),
-                    "heat": base64.b64encode(picture.heat).decode(),
+                    "image": line.image,
+                    "stamp": line.stamp,
+                    "photo": base64.b64encode(line.picture.photo).decode(),
+                    "heat": base64.b64encode(line.picture.heat).decode(),
                 }
             )
-            for image, picture in pictures
+            for line in pictured
+            if line.picture is not None
         ]
         if lines:
             with self._path.open("ab") as file:

@@ -91,16 +91,15 @@ def predict_folder(
             book = _Book(photos, partial.journal)
             bar.update(book.kept)
             chosen = frozenset(evenly(photos.ids, options.report_photos if options.report else 0))
-            summary = Summary(partial.pictures.read())
-            summary.pictures = {
-                image: picture for image, picture in summary.pictures.items() if image in chosen
-            }
+            drawn = partial.pictures.read(book.stamp)
+            summary = Summary({image: drawn[image] for image in drawn.keys() & chosen})
             for lines, form in engine(book.tasks(chosen)):
-                made = [(line.image, line.picture) for line in lines if line.picture is not None]
                 # First what belongs to the lines: a line in the journal is finished.
-                partial.pictures.append(made)
+                partial.pictures.append(lines)
                 book.add(lines, form)
-                summary.pictures.update(made)
+                for line in lines:
+                    if line.picture is not None:
+                        summary.pictures[line.image] = line.picture
                 bar.update(len(lines))
             for image, picture in _missing_pictures(book, chosen, summary, engine):
                 summary.pictures[image] = picture
@@ -129,8 +128,12 @@ class _Book:
     def _found(self, image: str, stamp: Stamp | None, offset: int) -> None:
         position = self._photos.ids.find(image)
         if position is not None:
-            same = stamp == stamp_of_photo(self._photos[position])
-            self._offsets[position] = offset if same else _NOWHERE
+            self._offsets[position] = offset if stamp == self.stamp(image) else _NOWHERE
+
+    def stamp(self, image: str) -> Stamp | None:
+        """Tell the state that a photo is in now; a line of another one does not count."""
+        position = self._photos.ids.find(image)
+        return None if position is None else stamp_of_photo(self._photos[position])
 
     def tasks(self, chosen: frozenset[str]) -> Iterator[Task]:
         """Give the photos without a line, in the order in which they are best read."""
@@ -173,7 +176,8 @@ def _missing_pictures(
     ]
     for lines, _ in engine(tasks) if tasks else ():
         for line in lines:
-            if line.picture is not None:
+            # One that has changed since it was tagged is not what its line tells of.
+            if line.picture is not None and line.stamp == book.line(line.image).stamp:
                 yield line.image, line.picture
 
 

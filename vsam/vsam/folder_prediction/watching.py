@@ -147,10 +147,10 @@ class _Sample:
         self._seen, self._stride = seen, 1
         self._thin()
 
-    def wants_next(self) -> bool:
-        """Whether a picture of the next photo is wanted."""
+    def wants(self, image: str) -> bool:
+        """Whether a picture of the next photo is wanted; one that has changed is drawn anew."""
         self._seen += 1
-        return self._most > 0 and (self._seen - 1) % self._stride == 0
+        return image in self.pictures or (self._most > 0 and (self._seen - 1) % self._stride == 0)
 
     def add(self, image: str, picture: Picture) -> None:
         """Take a picture in."""
@@ -195,7 +195,8 @@ class _Kept:
         self._offsets: dict[str, int] = {}
         self._journal.recover(self._found)
         self.resumed = len(self._offsets)
-        self.sample = _Sample(options, partial.pictures.read(), self.resumed)
+        drawn = partial.pictures.read(self._tagged.get)
+        self.sample = _Sample(options, drawn, self.resumed)
         self._unwritten = bool(self._offsets)
         self._next_write = 0.0
 
@@ -204,7 +205,7 @@ class _Kept:
         self._tagged[image] = stamp
 
     def add(self, lines: Sequence[Line], form: dict[str, Any]) -> None:
-        self._file.append((line.image, line.picture) for line in lines if line.picture is not None)
+        self._file.append(lines)
         for line, offset in zip(lines, self._journal.append(lines, form), strict=True):
             self._offsets[line.image] = offset
         self._unwritten = True
@@ -258,11 +259,15 @@ def _tag(
     stop: threading.Event,
 ) -> None:
     photos = {photo.id: photo for photo in ready}
-    tasks = (Task(photo, kept.sample.wants_next()) for photo in ready)
+    tasks = (Task(photo, kept.sample.wants(photo.id)) for photo in ready)
     with contextlib.closing(tagger.blocks(tasks)) as blocks:
         for lines, form in blocks:
-            # What changed or vanished while it was read is looked at once more.
-            whole = [line for line in lines if stamp_of_photo(photos[line.image]) == line.stamp]
+            # What changed while it was read is looked at once more; what vanished has no line.
+            whole = [
+                line
+                for line in lines
+                if line.stamp is not None and line.stamp == stamp_of_photo(photos[line.image])
+            ]
             if whole:
                 kept.add(whole, form)
             for line in whole:

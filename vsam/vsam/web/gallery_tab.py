@@ -6,12 +6,12 @@ from typing import Any
 
 import gradio as gr
 
-from vsam_heatmaps.errors import UnreadablePhotoError
+from vsam_heatmaps.errors import VsamError
 
 from . import markup
 from .gallery import Entry, Gallery, Wanted, choices, entry_of
 from .pictures import thumbnail
-from .tagging import Answer, Tagger, unreadable
+from .tagging import Answer, Tagger, failed
 from .uploads import TAKES_PHOTOS, uploads_of
 
 _FORGOTTEN = 3600  # seconds after which the photos that a visitor gave go
@@ -108,10 +108,10 @@ class GalleryTab:
         for photo in photos[:_MOST_AT_ONCE]:
             try:
                 pixels = self._tagger.read(photo.path)
-            except UnreadablePhotoError as error:
-                added.append(Entry(photo.name, error=unreadable(photo.name, error)))
+                line = Answer(photo.name, self._tagger.tag(pixels)).describe()
+            except VsamError as error:
+                added.append(Entry(photo.name, error=failed(photo.name, error)))
                 continue
-            line = Answer(photo.name, self._tagger.tag(pixels)).describe()
             added.append(entry_of(line, picture=thumbnail(pixels)))
         every = [*added, *given][:_MOST_GIVEN]
         categories, attributes = choices([*every, *self._gallery.entries])

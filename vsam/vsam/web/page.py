@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from vsam_heatmaps.errors import UnreadablePhotoError
+from vsam_heatmaps.errors import UnreadablePhotoError, VsamError
 
 from . import markup
 from .examples import Example
@@ -16,7 +16,7 @@ from .gallery import Gallery
 from .gallery_tab import GalleryTab
 from .pictures import attention_figure, pose_figure
 from .poses import NoPoseError, PoseFinder
-from .tagging import Answer, Photo, Tagger, unreadable
+from .tagging import Answer, Photo, Tagger, failed
 from .uploads import TAKES_PHOTOS, upload_of
 
 _QUEUE = 64  # visitors that may wait
@@ -145,7 +145,7 @@ class Page:
         try:
             pixels = self._tagger.read(photo.path)
         except UnreadablePhotoError as error:
-            yield *_problem(unreadable(photo.name, error)), None
+            yield *_problem(failed(photo.name, error)), None
             return
         for shown in self._tag(photo.name, pixels, threshold):
             yield *shown, None
@@ -160,13 +160,17 @@ class Page:
             source = example.source
             pixels = self._tagger.read(source) if isinstance(source, Path) else source
         except UnreadablePhotoError as error:  # the file is another one by now
-            yield _problem(unreadable(example.name, error))
+            yield _problem(failed(example.name, error))
             return
         yield from self._tag(example.name, pixels, threshold)
 
     def _tag(self, name: str, photo: Photo, threshold: float) -> Iterator[tuple[Any, ...]]:
         """Show the tags as soon as they are there, and the pose when it is found."""
-        prediction = self._tagger.tag(photo)
+        try:
+            prediction = self._tagger.tag(photo)
+        except VsamError as error:
+            yield _problem(failed(name, error))
+            return
         answer = Answer(name, prediction, self._chosen(threshold))
         looked = attention_figure(photo, prediction.attention)
         yield (
@@ -215,11 +219,10 @@ class Page:
                 message = f"Expected `threshold` to be from 0 to 1, but got {threshold}."
                 raise gr.Error(message, print_exception=False)
             try:
-                pixels = self._tagger.read(given.path)
-            except UnreadablePhotoError as error:
-                raise gr.Error(unreadable(given.name, error), print_exception=False) from error
-            answer = Answer(given.name, self._tagger.tag(pixels), threshold)
-            return answer.describe(all_scores=all_scores)
+                prediction = self._tagger.tag(self._tagger.read(given.path))
+            except VsamError as error:
+                raise gr.Error(failed(given.name, error), print_exception=False) from error
+            return Answer(given.name, prediction, threshold).describe(all_scores=all_scores)
 
         gr.Button(visible=False).click(
             predict,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vsam_heatmaps.errors import UnreadablePhotoError
+from vsam_heatmaps.errors import UnreadablePhotoError, VsamError
 from vsam_heatmaps.images import decode_photo, read_bytes
 
 from .. import prediction_files
@@ -103,7 +103,11 @@ class Tagger:
         return decode_photo(data, max_pixels=self._max_pixels)
 
     def tag(self, photo: Photo) -> Prediction:
-        """Ask the model about a photo."""
+        """Ask the model about a photo.
+
+        Raises:
+            VsamError: If what it says is not finite.
+        """
         with self._turn:
             return self.predictor.predict([photo])[0]
 
@@ -113,7 +117,8 @@ class Tagger:
         return self.tag(np.zeros((side, side, 3), np.uint8))
 
 
-def unreadable(name: str, error: UnreadablePhotoError) -> str:
-    """Say in one sentence that a photo can't be read, and why."""
+def failed(name: str, error: VsamError) -> str:
+    """Say in one sentence that a photo can't be read or tagged, and why."""
+    what = "read as a photo" if isinstance(error, UnreadablePhotoError) else "tagged"
     reason = " ".join(str(error).split()).removesuffix(".")
-    return f"“{name}” could not be read as a photo: {reason}."
+    return f"“{name}” could not be {what}: {reason}."
