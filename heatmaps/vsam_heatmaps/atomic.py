@@ -54,7 +54,7 @@ def remove_leftovers(folder: Path, names: str, *, below: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, taken: str) -> Iterator[None]:
+def locked(path: Path, *, taken: str, patience: float = 0.0) -> Iterator[None]:
     """Hold a lock while the block runs.
 
     The system frees it when its process dies, so a killed one's is never in the way. The lock's
@@ -63,6 +63,7 @@ def locked(path: Path, *, taken: str) -> Iterator[None]:
     Args:
         path: The lock's file, in a folder that is there.
         taken: What an error says if another process, or another thread, holds it.
+        patience: Seconds to wait for it.
 
     Raises:
         VsamError: If it is held, or the operating system refuses.
@@ -70,7 +71,7 @@ def locked(path: Path, *, taken: str) -> Iterator[None]:
     import filelock
 
     try:
-        held = filelock.FileLock(path).acquire(timeout=0)
+        held = filelock.FileLock(path).acquire(timeout=patience)
     except filelock.Timeout as error:
         raise VsamError(taken) from error
     except OSError as error:

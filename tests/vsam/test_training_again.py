@@ -20,6 +20,7 @@ from tiny import (
 )
 from training_runs import finished_epochs, lines, refusal, without_column
 
+from vsam import starting
 from vsam.calibration import Calibration
 from vsam.run_folder import load_checkpoint, save_calibration
 from vsam.training import train
@@ -229,6 +230,7 @@ def test_a_folder_takes_one_training_at_a_time(
         return load(dataset, index)
 
     monkeypatch.setattr(PairDataset, "__getitem__", second)
+    monkeypatch.setattr(starting, "_PATIENCE", 0.1)
     config = train_config(tiny_data, run, epochs=4)
     train(config, resume=resume)
     assert said == [f"Another training is writing {run}. Wait until it ends."]

@@ -26,6 +26,10 @@ from .run_folder import Checkpoint, Labels
 
 _log = logging.getLogger("vsam")
 
+# Seconds. The processes that load photos look every five whether their main process was killed, and
+# until then hold what it held.
+_PATIENCE = 10.0
+
 # What a run and one that starts from it must share, with the options that set it.
 _SHARED = {
     "backbone": "--backbone",
@@ -125,7 +129,7 @@ def holding_run(config: TrainConfig, *, resume: bool, lock: bool) -> Iterator[No
         if lock:
             file = config.out / ".lock"
             taken = f"Another training is writing {config.out}. Wait until it ends."
-            stack.enter_context(locked(file, taken=taken))
+            stack.enter_context(locked(file, taken=taken, patience=_PATIENCE))
             stack.callback(_remove_if_possible, file)
         if not resume:
             _require_free(config)
