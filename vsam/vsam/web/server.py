@@ -145,7 +145,7 @@ def make_app(
     page = Page(tagger, poses, Gallery(entries, options.photos, tagger), examples)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     blocks = page.build()
-    take_uploads_alone(blocks)
+    take_uploads_alone()
     app = gradio.mount_gradio_app(
         app,
         blocks,
