@@ -49,23 +49,72 @@ def test_passwords(tmp_path):
         read_passwords(tmp_path / "none")
 
 
-def test_the_page_is_closed_without_the_password(tiny_run, monkeypatch, tmp_path):
+@pytest.fixture(scope="module")
+def app(tiny_run):
+    """Give a page with a password."""
     pytest.importorskip("gradio")
-    from fastapi.testclient import TestClient
-
     from vsam.web.server import make_app
 
-    app = make_app(
-        WebOptions(),
+    return make_app(
+        WebOptions(max_bytes=200_000),
         lambda: Predictor.from_run(tiny_run, device="cpu"),
         lambda name, password: (name, password) == ("ann", "secret"),
     )
-    with TestClient(app) as visitor:
-        files = {"files": ("a.png", b"x")}
-        assert visitor.post("/gradio_api/upload", files=files).status_code == 401
-        assert visitor.get("/gradio_api/info").status_code == 401
-        wrong = {"username": "ann", "password": "guess"}
-        assert visitor.post("/login", data=wrong).status_code == 400
-        right = {"username": "ann", "password": "secret"}
-        assert visitor.post("/login", data=right).status_code == 200
-        assert visitor.get("/gradio_api/info").status_code == 200
+
+
+@pytest.fixture
+def visitor(app):
+    """Give a program that asks the page and has not given the password."""
+    from fastapi.testclient import TestClient
+
+    with TestClient(app) as client:
+        yield client
+
+
+def test_what_a_visitor_sends_is_bounded(visitor):
+    def chunks():
+        for _ in range(20):
+            yield bytes(100_000)
+
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    json = {"Content-Type": "application/json"}
+    multipart = {"Content-Type": "multipart/form-data; boundary=x"}
+    for path, headers in (
+        ("/login", form),
+        ("/gradio_api/queue/join", json),
+        ("/gradio_api/run/predict", json),
+        ("/gradio_api/call/predict", json),
+        ("/gradio_api/call/v2/predict", json),
+        ("/login", multipart),
+    ):
+        for content in (bytes(1_100_000), chunks()):  # the second doesn't say how many
+            answer = visitor.post(path, headers=headers, content=content)
+            assert answer.status_code == 413, (path, answer.text)
+            assert "at most 1048576 bytes" in answer.text
+    assert visitor.post("/gradio_api/upload", content=chunks()).status_code == 401
+
+
+def test_an_upload_is_bounded_by_the_largest_files(visitor):
+    right = {"username": "ann", "password": "secret"}
+    assert visitor.post("/login", data=right).status_code == 200
+
+    def upload(count):
+        files = [("files", (f"{number}.png", bytes(190_000))) for number in range(count)]
+        return visitor.post("/gradio_api/upload", files=files)
+
+    assert len(upload(20).json()) == 20
+    assert upload(30).status_code == 413
+    assert "fewer or smaller photos" in upload(30).text
+    large = {"files": ("a.png", bytes(210_000))}
+    assert visitor.post("/gradio_api/upload", files=large).status_code == 413
+
+
+def test_the_page_is_closed_without_the_password(visitor):
+    files = {"files": ("a.png", b"x")}
+    assert visitor.post("/gradio_api/upload", files=files).status_code == 401
+    assert visitor.get("/gradio_api/info").status_code == 401
+    wrong = {"username": "ann", "password": "guess"}
+    assert visitor.post("/login", data=wrong).status_code == 400
+    right = {"username": "ann", "password": "secret"}
+    assert visitor.post("/login", data=right).status_code == 200
+    assert visitor.get("/gradio_api/info").status_code == 200

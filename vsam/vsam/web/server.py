@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -12,13 +11,14 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vsam_heatmaps.errors import VsamError
 
+from .front import Front
 from .options import WebOptions, read_passwords
 
 if TYPE_CHECKING:
@@ -29,30 +29,6 @@ _log = logging.getLogger("vsam.web")
 _DRAIN = 3  # seconds for answers that are due when the server is told to end
 _LEFT_FOR = 150  # seconds after which what an upload that broke off has left is removed
 _LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"]
-
-# What browsers may load, and from where: from here, whatever a script asks for. Gradio compiles
-# templates in the browser ('unsafe-eval') and has scripts and styles in its page.
-_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "media-src 'self' data: blob:",
-        "font-src 'self' data:",
-        "connect-src 'self' data: blob:",
-        "worker-src 'self' blob:",
-        "object-src 'none'",
-        "base-uri 'self'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-    )
-)
-_HEADERS = (
-    (b"content-security-policy", _POLICY.encode()),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-content-type-options", b"nosniff"),
-)
 
 
 def serve(options: WebOptions, load: Callable[[], Predictor]) -> None:
@@ -171,68 +147,7 @@ def make_app(
         # Another site's name that leads to this machine must not open the page: its scripts would
         # count as ours.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOCAL_NAMES, options.host])
-    return Front(app)
-
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-
-class Front:
-    """Stands before an ASGI application: adds headers, and ends streams when the server ends.
-
-    Args:
-        app: The application.
-    """
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-        self._answering: set[asyncio.Task[Any]] = set()
-        self._ending = False
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        answered = _Answered(send)
-        task = asyncio.current_task()
-        assert task is not None
-        if scope["method"] == "GET":
-            self._answering.add(task)
-        try:
-            await self._app(scope, receive, answered.send)
-        except asyncio.CancelledError:
-            if not self._ending:
-                raise
-            await answered.complete()
-        finally:
-            self._answering.discard(task)
-
-    def end(self) -> None:
-        """End what is being sent: each open page holds a stream that would never end by itself."""
-        self._ending = True
-        for task in self._answering:
-            task.cancel()
-
-
-class _Answered:
-    """What was sent of an answer."""
-
-    def __init__(self, send: Send) -> None:
-        self._send, self._begun, self._done = send, False, False
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._begun = True
-            message["headers"] = [*message.get("headers", ()), *_HEADERS]
-        self._done = message["type"] == "http.response.body" and not message.get("more_body")
-        await self._send(message)
-
-    async def complete(self) -> None:
-        if self._begun and not self._done:
-            await self._send({"type": "http.response.body", "body": b""})
+    return Front(app, max_bytes=options.max_bytes)
 
 
 @contextlib.contextmanager
