@@ -105,10 +105,8 @@ class Decoder(Generic[Item]):
         """Parse a request, and prepare its photo if it isn't large."""
         request, data = self._take_photo(message)
         check_size(len(data), self._max_bytes)
-        if data:  # the decoder has the words for what is empty
-            width, height = read_header(data).size
-            if width * height > self._large:
-                return request, data, None
+        if is_large(data, self._large):
+            return request, data, None
         return request, b"", self._prepare(data)
 
     def _take_photo(self, message: bytes) -> tuple[Any, bytes]:
@@ -130,6 +128,18 @@ class Decoder(Generic[Item]):
         """Wait for what the threads are doing, and end them."""
         self._quick.close()
         self._slow.close()
+
+
+def is_large(data: bytes, large: int = LARGE) -> bool:
+    """Say, by its header, whether a photo's file has more than so many pixels.
+
+    Raises:
+        UnreadablePhotoError: If it has no header; but empty ones are left to who decodes them.
+    """
+    if not data:
+        return False
+    width, height = read_header(data).size
+    return width * height > large
 
 
 def parsed(kind: Any, message: bytes) -> Any:
