@@ -1,8 +1,13 @@
 """Who may see the page, and what it refuses to start with."""
 
+import os
+import signal
 import socket
+import sys
+from pathlib import Path
 
 import pytest
+from processes import logged, wait_until
 from tiny import call, the_error
 
 from vsam.predictor import Predictor
@@ -16,6 +21,29 @@ def test_a_taken_port_is_one_line(capsys, monkeypatch, tiny_run):
         arguments = ["web", "--model", tiny_run, "--port", port]
         assert call("vsam", arguments, monkeypatch) == 1
     assert f"127.0.0.1:{port}" in the_error(capsys.readouterr().err)
+
+
+def test_an_unknown_host_is_one_line(capsys, monkeypatch, tiny_run):
+    arguments = ["web", "--model", tiny_run, "--host", "nobody.invalid", "--insecure"]
+    assert call("vsam", arguments, monkeypatch) == 1
+    told = the_error(capsys.readouterr().err)
+    with pytest.raises(socket.gaierror) as caught:
+        socket.getaddrinfo("nobody.invalid", 8062)
+    assert f"Could not listen on nobody.invalid:8062: {caught.value.strerror}. " in told
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_can_be_ended_while_it_loads(tiny_run, tmp_path, number):
+    pytest.importorskip("gradio")
+    vsam = Path(sys.executable).parent / "vsam"
+    command = (vsam, "web", "--model", tiny_run, "--port", 0, "--device", "cpu")
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with logged(command, env=environment) as log:
+        wait_until(lambda: list(tmp_path.iterdir()), log.process)  # its folder for uploads
+        log.process.send_signal(number)
+        assert log.wait() == 0
+        assert log.lines == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_others_need_a_password(capsys, monkeypatch, tiny_run, tmp_path):

@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
+from vsam_heatmaps import interrupts
 from vsam_heatmaps.errors import VsamError
 
 from .front import Front
@@ -34,6 +36,8 @@ _LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 def serve(options: WebOptions, load: Callable[[], Predictor]) -> None:
     """Serve the page until SIGTERM, SIGINT or SIGHUP, then return.
 
+    While it loads, they end the process, with exit code 0 as well.
+
     Args:
         options: Where and how.
         load: Makes the model.
@@ -42,14 +46,36 @@ def serve(options: WebOptions, load: Callable[[], Predictor]) -> None:
         VsamError: If the port or a file can't be used, or as `load`.
     """
     admits = None if options.auth_file is None else read_passwords(options.auth_file)
-    with _bound(options) as listener, _private_cache() as cache:
+    with _signals_go_to(_end_loading), _bound(options) as listener, _private_cache() as cache:
         _before_gradio(cache)
         app = make_app(options, load, admits)
+        interrupts.raise_lost()
         port = listener.getsockname()[1]
         host = f"[{options.host}]" if ":" in options.host else options.host
         _log.info("The page is at http://%s:%d; Ctrl-C ends it.", host, port)
         with _swept(cache):
             _run(app, listener)
+
+
+@contextlib.contextmanager
+def _signals_go_to(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let a function handle the signals that ask to end."""
+    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+    before = {
+        number: signal.signal(number, handle)
+        for number in numbers
+        # Whoever runs us with `nohup` wants SIGHUP to be ignored.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_loading(number: int, frame: FrameType | None) -> None:
+    raise interrupts.noted(SystemExit(0))
 
 
 @contextlib.contextmanager
@@ -59,8 +85,10 @@ def _bound(options: WebOptions) -> Iterator[socket.socket]:
         found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(found[4][:2], family=found[0])
     except OSError as error:
+        unknown = isinstance(error, socket.gaierror)  # the host; its numbers are no errno's
+        reason = error.strerror if unknown else os.strerror(error.errno or 0)
         raise VsamError(
-            f"Could not listen on {options.host}:{options.port}: {os.strerror(error.errno or 0)}. "
+            f"Could not listen on {options.host}:{options.port}: {reason}. "
             "Name another --port or --host."
         ) from error
     with listener:
@@ -178,18 +206,8 @@ def _run(app: Front, listener: socket.socket) -> None:
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
             """End with a signal, and don't raise it again: that is what it was for."""
-            numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
-            before = {
-                number: signal.signal(number, self.handle_exit)
-                for number in numbers
-                # Whoever runs us with `nohup` wants SIGHUP to be ignored.
-                if number is not None and signal.getsignal(number) is not signal.SIG_IGN
-            }
-            try:
+            with _signals_go_to(self.handle_exit):
                 yield
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             app.end()
