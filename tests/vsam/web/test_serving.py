@@ -64,6 +64,13 @@ def test_passwords(tmp_path):
     assert admits("bob", "pä$$")
     wrong = [("ann", "pä$$"), ("ann", ""), ("", ""), ("bob", "s3:cret"), ("Ann", "s3:cret")]
     assert not any(admits(*pair) for pair in wrong)
+    path.write_text("ann:pä$$\r\nbob:x\r\n", encoding="utf-8-sig")  # as Windows' editors write it
+    admits = read_passwords(path)
+    assert admits("ann", "pä$$")
+    assert admits("bob", "x")
+    path.write_bytes("ann:s3cret\nbob:pä$$\n".encode("latin-1"))
+    with pytest.raises(VsamError, match=r"passwords to be UTF-8, but byte 16 is not"):
+        read_passwords(path)
     for text, said in {
         "ann\n": "line 1",
         "": "empty",
