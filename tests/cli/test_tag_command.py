@@ -47,3 +47,5 @@ def test_what_ends_it_names_the_photo(tmp_path, monkeypatch, capsys):
     assert call("vsam", ("tag", photos, "--server", "127.0.0.1:1"), monkeypatch) == 1
     told = the_error(capsys.readouterr().err)
     assert told.startswith("error: Could not tag 'a.png'. The server at 127.0.0.1:1 ")
+    assert call("vsam", ("tag", photos, "--server", "localhost"), monkeypatch) == 1
+    assert "to be HOST:PORT, as localhost:8061" in the_error(capsys.readouterr().err)

@@ -12,6 +12,7 @@ from vsam.serving.decoding import BadRequestError, Decoder
 from vsam.serving.messages import PredictRequest
 from vsam_heatmaps.errors import UnreadablePhotoError
 
+UNKNOWN = b"\x2a\x00"  # field 5, empty
 SMALL, LARGE = photo((1, 2, 3), 8), photo((1, 2, 3), 20)
 
 
@@ -114,6 +115,10 @@ def test_who_gives_up_is_not_decoded_and_keeps_no_thread_busy():
         (PredictRequest(image_data=bytes(10_001)).SerializeToString(), "it has 10001 bytes, more"),
         (PredictRequest(image_data=b"text").SerializeToString(), "it is not an image"),
         (PredictRequest(image_data=SMALL[:20]).SerializeToString(), "truncated"),
+        (
+            PredictRequest(image_data=SMALL).SerializeToString() + 150_000 * UNKNOWN,
+            "at most 262144 bytes beside its photo, but it has 300000",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_without_decoding(message, told):

@@ -162,6 +162,21 @@ def test_a_stream_is_answered_in_order_and_no_further_than_its_limit(server, cli
     server.wait_until(TAKEN, 0)
 
 
+def test_a_bad_photo_is_told_before_the_next_one_comes(server, client):
+    more = threading.Event()
+
+    def requests():
+        yield from client.requests(2)
+        yield client.messages.PredictRequest(image_data=b"no photo")
+        more.wait(WAIT)
+
+    call = client.stub.stream_predict.future(requests(), timeout=15)
+    assert call.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert call.details().startswith("Photo 2 of the stream, from 0: ")
+    server.wait_until(TAKEN, 0)
+    more.set()
+
+
 def test_a_stream_is_read_no_faster_than_it_is_answered(server, client, gate):
     """The photos are large beside what the connection buffers, so the sender feels it."""
     data = photo(colour(5)) + bytes(4 << 20)  # what follows a PNG is ignored

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import http.client
 import io
+import itertools
 import json
 import re
 import shutil
@@ -86,8 +87,10 @@ def test_what_is_kept_of_a_picture_is_bounded():
     [kept] = pictures.newest_first()
     assert len(json.dumps(kept.describe())) < 10_000
     with pytest.raises(ValueError, match="'odd' is nan"):
-        pictures.add(b"jpeg", [], [("fine", 0.5)] * 100 + [("odd", float("nan"))])
+        pictures.add(b"jpeg", [], [("fine", 0.5)] * 29 + [("odd", float("nan"))])
     assert len(pictures.newest_first()) == 1
+    endless = itertools.chain([("fine", 0.5)] * 30, itertools.repeat(("unseen", float("nan"))))
+    pictures.add(b"jpeg", [], endless)
 
 
 def test_it_is_whole_and_allows_nothing_from_elsewhere(page):

@@ -361,3 +361,50 @@ def test_a_server_that_is_not_there_is_told_in_one_line():
     ):
         asking.predict(b"photo")
     assert len(str(caught.value).splitlines()) == 1
+
+
+PROXY = "http://127.0.0.1:9"  # nobody listens there
+
+
+@pytest.fixture
+def proxy(monkeypatch):
+    """Set a proxy that all servers are asked through, as far as it is heeded."""
+    for name in ("grpc_proxy", "https_proxy", "no_grpc_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", PROXY)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_server_on_this_machine_is_asked_without_the_proxy(server, photos, proxy, host):
+    address = f"{host}:{server.address.rpartition(':')[2]}"
+    with TagClient(address, timeout=WAIT) as asking:
+        assert asking.predict(photos[0]).category
+    command = [sys.executable, "-m", "vsam.serving.health", address]
+    assert subprocess.run(command, timeout=WAIT).returncode == 0
+
+
+def test_a_proxy_that_does_not_lead_to_the_server_is_named(proxy):
+    with (
+        TagClient("server.invalid:8061", timeout=WAIT) as asking,
+        pytest.raises(client.TagError, match="http_proxy names a proxy; no_proxy can") as caught,
+    ):
+        asking.predict(b"photo")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("", "localhost", ":8061", "localhost:", "localhost:x", "localhost:0", "localhost:65536"),
+        *("http://localhost:8061", "::1:8061", "[::1]", "local host:8061", "localhost:8061/"),
+    ],
+)
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(client.VsamError, match=r"^Expected `address` to be HOST:PORT") as caught:
+        TagClient(address)
+    assert repr(address) in str(caught.value)
+
+
+def test_a_server_is_asked_by_any_kind_of_address():
+    for address in ("tags.example:443", "[::1]:8061", "10.0.0.1:1", "unix:/run/tags.sock"):
+        TagClient(address).close()

@@ -9,6 +9,7 @@ import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -153,6 +154,25 @@ def test_a_full_stage_refuses_at_once_and_recovers(album):
         server.wait_until("vsam_places_taken", 0)
         view.call("Visualize", view.request("Visualize", image=image))
         assert len(pictures_on(page_of(server))) == 1
+
+
+def test_a_message_that_would_fill_the_memory_is_refused_unread(album):
+    with stage("serve-view", "--page-port", 0, without=LIGHT) as server:
+        view = Reflected(server.address)
+        image = {"data": (album / "00000.jpg").read_bytes()}
+
+        def request(entries: list[dict[str, object]]) -> Any:
+            return view.request("Visualize", image=image, prediction={"attributes": entries})
+
+        refused = view.refusal("Visualize", request([{}] * 200_000))
+        assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert refused.details() == (
+            "Expected the message to have at most 262144 bytes beside its photo, but it has 400006."
+        )
+        many = [{"label": f"label {number}", "value": 0.5} for number in range(5000)]
+        view.call("Visualize", request(many))
+        [picture] = pictures_on(page_of(server))
+        assert len(picture["attributes"]) == 30
 
 
 def test_tokens_guard_a_stage_and_its_page(tmp_path):

@@ -19,7 +19,8 @@ from vsam_heatmaps.errors import UnreadablePhotoError, VsamError, expected
 from vsam_heatmaps.images import read_bytes
 
 from ..predictions import TOP_CATEGORIES, LabelScore
-from .health import is_serving
+from .addresses import is_this_machine, proxy_variable
+from .health import NO_PROXY, is_serving
 from .messages import (
     PHOTO,
     PREDICT,
@@ -101,7 +102,7 @@ class TagClient:
     """Asks one server, over one connection; threads may share it.
 
     Args:
-        address: Host and port, `localhost:8061`.
+        address: Host and port, `localhost:8061`, or `unix:PATH`. On this machine no proxy is asked.
         token: One of the server's tokens.
         tls_ca: PEM file of who signed the server's certificate; this or `tls` turns TLS on.
         tls: Use TLS, and trust whom gRPC trusts.
@@ -109,8 +110,8 @@ class TagClient:
         timeout: Seconds for each call, a whole stream included; None, or a billion, waits for ever.
 
     Raises:
-        VsamError: If a file can't be read or holds something else, `tls_cert` and `tls_key` don't
-            come together, or the timeout is not positive.
+        VsamError: If the address is none, a file can't be read or holds something else, `tls_cert`
+            and `tls_key` don't come together, or the timeout is not positive.
     """
 
     def __init__(
@@ -126,10 +127,12 @@ class TagClient:
     ) -> None:
         if timeout is not None and not timeout > 0:
             raise expected("timeout", "positive", timeout)
-        self.address = address
+        self.address, self._is_local = address, is_this_machine(address)
         self._timeout = timeout if timeout is not None and timeout < _FOR_EVER else None
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         options = [("grpc.max_receive_message_length", _MAX_ANSWER)]
+        if self._is_local:
+            options.append(NO_PROXY)
         if (tls_cert is None) != (tls_key is None):
             raise VsamError("Expected `tls_cert` and `tls_key` to come together, but got one.")
         if tls or tls_ca or tls_cert:
@@ -233,6 +236,8 @@ class TagClient:
         except grpc.RpcError as error:
             code, details = error.code().name, " ".join((error.details() or "").split())
             remedy = _REMEDIES.get(code, "")
+            if code == "UNAVAILABLE" and not self._is_local and (proxy := proxy_variable()):
+                remedy += f" {proxy} names a proxy; no_proxy can name hosts to reach without it."
             raise TagError(
                 f"The server at {self.address} gave no tags: {details} ({code}){remedy}",
                 code=code,

@@ -17,10 +17,16 @@ from vsam_heatmaps.images import check_size
 from vsam_heatmaps.images.kinds import read_header
 
 from .batching import FullError
-from .messages import PHOTO, PredictRequest, no_photo
+from .messages import PHOTO, PredictRequest, knowing_one_field, no_photo
 
 LARGE = 16_000_000
 """Photos with more pixels are decoded one at a time: the largest take seconds and 300 MB."""
+
+MAX_REST = 1 << 18
+"""Bytes of a request beside its photo; 1,000 labels with their values have some 25,000.
+
+Two bytes can become an object of fifty: larger rests would fill the memory, and take seconds.
+"""
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
@@ -36,7 +42,7 @@ class Decoded(Generic[Item]):
 
     Attributes:
         item: What its photo was made into.
-        request: The request, its photo taken out: decoded, a photo need not be kept.
+        request: The request without its photo: decoded, that need not be kept.
     """
 
     item: Item
@@ -69,6 +75,7 @@ class Decoder(Generic[Item]):
     ) -> None:
         self._prepare, self._max_bytes, self._large = prepare, max_bytes, large
         self._request, self._photo = request, photo
+        self._keeping = knowing_one_field(request, photo.partition(".")[0])
         self._turns = _Turns(max_large)
         self._quick, self._slow = Lane(workers, "decode"), Lane(1, "decode-large")
 
@@ -80,7 +87,8 @@ class Decoder(Generic[Item]):
             patient: However many large photos are here, wait for the turn.
 
         Raises:
-            BadRequestError: If it is none, or its photo can't be read.
+            BadRequestError: If it is none, has more than `MAX_REST` bytes beside its photo, or
+                its photo can't be read.
             FullError: If it is large and too many of them are here.
         """
         try:
@@ -95,22 +103,43 @@ class Decoder(Generic[Item]):
 
     def _begin(self, message: bytes) -> tuple[Any, bytes, Item | None]:
         """Parse a request, and prepare its photo if it isn't large."""
-        request = parsed(self._request, message)
+        request, data = self._take_photo(message)
+        check_size(len(data), self._max_bytes)
+        if is_large(data, self._large):
+            return request, data, None
+        return request, b"", self._prepare(data)
+
+    def _take_photo(self, message: bytes) -> tuple[Any, bytes]:
+        """Parse a request, its photo apart; give both."""
+        kept = parsed(self._keeping, message)
         *above, field = self._photo.split(".")
-        holder = functools.reduce(getattr, above, request)
+        holder = functools.reduce(getattr, above, kept)
         data = getattr(holder, field)
         holder.ClearField(field)
-        check_size(len(data), self._max_bytes)
-        if data:  # the decoder has the words for what is empty
-            width, height = read_header(data).size
-            if width * height > self._large:
-                return request, data, None
-        return request, b"", self._prepare(data)
+        rest = kept.SerializeToString()
+        if len(rest) > MAX_REST:
+            raise BadRequestError(
+                f"Expected the message to have at most {MAX_REST} bytes beside its photo, but it "
+                f"has {len(rest)}."
+            )
+        return parsed(self._request, rest), data
 
     def close(self) -> None:
         """Wait for what the threads are doing, and end them."""
         self._quick.close()
         self._slow.close()
+
+
+def is_large(data: bytes, large: int = LARGE) -> bool:
+    """Say, by its header, whether a photo's file has more than so many pixels.
+
+    Raises:
+        UnreadablePhotoError: If it has no header; but empty ones are left to who decodes them.
+    """
+    if not data:
+        return False
+    width, height = read_header(data).size
+    return width * height > large
 
 
 def parsed(kind: Any, message: bytes) -> Any:

@@ -14,6 +14,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 _SECONDS = 5.0
 
+NO_PROXY = ("grpc.enable_http_proxy", 0)
+"""A channel's option: gRPC would ask this machine's servers, too, through http_proxy."""
+
 
 def is_serving(channel: grpc.Channel, *, timeout: float | None = _SECONDS) -> bool:
     """Say whether a server has what it needs and takes calls; False also if nobody answers.
@@ -33,7 +36,7 @@ def is_serving(channel: grpc.Channel, *, timeout: float | None = _SECONDS) -> bo
 def main() -> None:
     """Ask the server at the address that the command line names."""
     address = sys.argv[1] if len(sys.argv) > 1 else "localhost:8061"
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, [NO_PROXY]) as channel:
         sys.exit(0 if is_serving(channel) else 1)
 
 

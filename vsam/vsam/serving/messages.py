@@ -32,9 +32,7 @@ class Interface:
             resources.files(__package__).joinpath(f"{name}.binpb").read_bytes()
         )
         [file] = described.file
-        pool = descriptor_pool.DescriptorPool()
-        pool.AddSerializedFile(file.SerializeToString())
-        self.file: Any = pool.FindFileByName(file.name)
+        self.file: Any = _in_own_pool(file)
         self.service = service
 
     @property
@@ -53,7 +51,35 @@ class Interface:
         Raises:
             KeyError: If the file has none of that name.
         """
-        return message_factory.GetMessageClass(self.file.message_types_by_name[name])
+        return _class_of(self.file, name)
+
+
+def _class_of(file: Any, name: str) -> Any:
+    return message_factory.GetMessageClass(file.message_types_by_name[name])
+
+
+def knowing_one_field(kind: Any, field: str) -> Any:
+    """Give the class of a message that takes all of a message's fields but one as they come.
+
+    It reads them into bytes, not into objects, and writes them as it read them.
+
+    Args:
+        kind: The class of the whole message.
+        field: The name of the field that it knows.
+    """
+    file = descriptor_pb2.FileDescriptorProto()
+    kind.DESCRIPTOR.file.CopyToProto(file)
+    [message] = [each for each in file.message_type if each.name == kind.DESCRIPTOR.name]
+    [known] = [each for each in message.field if each.name == field]
+    del message.field[:]
+    message.field.append(known)
+    return _class_of(_in_own_pool(file), message.name)
+
+
+def _in_own_pool(file: Any) -> Any:
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return pool.FindFileByName(file.name)
 
 
 TAG_MY_OUTFIT = Interface("tag_my_outfit", "TagMyOutfitService")

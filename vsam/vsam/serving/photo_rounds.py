@@ -13,6 +13,7 @@ from vsam_heatmaps.errors import UnreadablePhotoError, VsamError
 from vsam_heatmaps.images import decode_photo
 from vsam_heatmaps.photos import Photo, list_photos
 
+from .decoding import is_large
 from .logs import tell
 
 
@@ -39,7 +40,7 @@ class PhotoRounds:
 
     A round sees the photos that were there when it began. What can't be read is logged when it is
     first met, and passed over: an orchestrator that is handed a photo which no stage takes would
-    end.
+    end. Large ones are decoded one at a time.
 
     Args:
         folder: Photos, with those in its sub-folders; or a file that `list_photos` takes.
@@ -52,7 +53,7 @@ class PhotoRounds:
 
     def __init__(self, folder: Path, *, max_bytes: int, max_pixels: int) -> None:
         self._folder, self._max_bytes, self._max_pixels = folder, max_bytes, max_pixels
-        self._lock = threading.Lock()
+        self._lock, self._turn = threading.Lock(), threading.Lock()
         self._told: set[str] = set()
         self.count = len(list_photos([folder]))
         """Files that were there at first."""
@@ -91,7 +92,8 @@ class PhotoRounds:
     def _read(self, photo: Photo) -> Given:
         try:
             data = photo.read(max_bytes=self._max_bytes)
-            return Given(photo.id, data, decode_photo(data, max_pixels=self._max_pixels))
+            with self._turn if is_large(data) else contextlib.nullcontext():
+                return Given(photo.id, data, decode_photo(data, max_pixels=self._max_pixels))
         except UnreadablePhotoError as error:
             if photo.id not in self._told:
                 self._told.add(photo.id)

@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import cv2
@@ -87,7 +88,7 @@ class Pictures:
         """Show a picture with its tags; the oldest one goes.
 
         Raises:
-            ValueError: If a value is no finite number.
+            ValueError: If a value that is shown is no finite number.
         """
         tags = _some(categories, _CATEGORIES), _some(attributes, _ATTRIBUTES)
         with self._lock:
@@ -105,10 +106,8 @@ class Pictures:
 
 
 def _some(tags: Iterable[tuple[str, float]], most: int) -> tuple[tuple[str, float], ...]:
-    kept: list[tuple[str, float]] = []
-    for label, value in tags:
+    kept = [(label[:_LABEL], value) for label, value in islice(tags, most)]
+    for label, value in kept:
         if not math.isfinite(value):
-            raise ValueError(f"the value of {label[:_LABEL]!r} is {value}")
-        if len(kept) < most:
-            kept.append((label[:_LABEL], value))
+            raise ValueError(f"the value of {label!r} is {value}")
     return tuple(kept)

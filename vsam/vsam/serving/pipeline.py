@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,8 @@ from .logs import tell
 from .model import PredictorModel
 from .photo_rounds import Given, PhotoRounds
 from .pictures import Pictures, small_jpeg
+
+_PAUSE = 1.0  # seconds after a round in which no photo can be read
 
 
 def run_pipeline(
@@ -36,15 +39,17 @@ def run_pipeline(
         stop: Set when all is to end.
         max_batch: Most photos in a forward pass.
         seconds: Time between two pictures at least.
-        repeat: Begin anew after the last photo.
+        repeat: Begin anew after the last photo, or a second after a round without any that can be
+            read.
 
     Raises:
         VsamError: If no photo can be read, the folder is gone, or the seconds are too many.
     """
     if not 0 <= seconds <= threading.TIMEOUT_MAX:
         raise expected("seconds", f"from 0 to {threading.TIMEOUT_MAX:.0f}", seconds)
-    shown = 0
+    shown, told = 0, False
     while not stop.is_set():
+        before = shown
         for jpeg, prediction in _predicted(rounds.one(), model, max_batch):
             categories, attributes = model.describe(
                 prediction, all_categories=True, all_attributes=False
@@ -64,6 +69,13 @@ def run_pipeline(
         if not repeat:
             tell("done", photos=shown)
             stop.wait()
+        elif shown > before:
+            told = False
+        else:
+            if not told:
+                tell("empty", logging.WARNING, about="no photo can be read any more; still looking")
+            told = True
+            stop.wait(_PAUSE)
 
 
 def _predicted(

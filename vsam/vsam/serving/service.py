@@ -30,6 +30,7 @@ MAX_RESPONSE_BYTES = 64 * MIB
 
 _STREAMS = 0.25  # streams that may be open at once, as a share of the places
 _SPARE = 0.5  # streams work on several photos at once while a smaller share of places is taken
+_FIRST = asyncio.FIRST_COMPLETED
 
 Scores = Sequence[Mapping[str, Any]]
 
@@ -127,6 +128,18 @@ class TagService(PhotoService):
                 )
             response.predictions.append(prediction)
 
+        async def receive() -> bytes | None:
+            """Receive the next photo; what ends meanwhile is finished, or tells what is wrong."""
+            receiving = asyncio.create_task(self._receive(context))
+            try:
+                while running and not receiving.done():
+                    await asyncio.wait([receiving, running[0]], return_when=_FIRST)
+                    if running[0].done():
+                        await finish_oldest()
+                return await receiving
+            finally:
+                receiving.cancel()
+
         if self._streams >= max(1, int(_STREAMS * self._batcher.capacity)):
             raise FullError
         # Its own place lets a stream go on, photo by photo, however full the server is.
@@ -134,7 +147,7 @@ class TagService(PhotoService):
             self._streams += 1
             try:
                 index = 0
-                while (message := await self._receive(context)) is not None:
+                while (message := await receive()) is not None:
                     if index == self._limits.max_stream:
                         raise BadRequestError(
                             f"Expected a stream of at most {index} photos, but it has more. "

@@ -72,13 +72,13 @@ class SourceService(Service):
     async def _get(self, context: grpc.aio.ServicerContext) -> Any:
         with self._places.enter():
             await self._receive_parsed(context, _Empty)
-            return _Image(data=(await self._lane.run(self._next)).data)
+            return _Image(data=await self._lane.run(self._next))
 
-    def _next(self) -> Given:
+    def _next(self) -> bytes:
         if self._over:
             raise _round_over()
         try:
-            return self._rounds.next()
+            return self._rounds.next().data
         except RoundOverError:
             pass
         except VsamError as error:
@@ -87,7 +87,7 @@ class SourceService(Service):
             self._over = True
             raise _round_over()
         try:
-            return self._rounds.next()
+            return self._rounds.next().data
         except RoundOverError as error:
             raise _unreadable() from error
         except VsamError as error:
@@ -97,17 +97,19 @@ class SourceService(Service):
         with self._places.enter():
             await self._receive_parsed(context, _Empty)
             photos, count = self._rounds.one(), 0
-            while (given := await self._lane.run(_following, photos)) is not None:
+            while (data := await self._lane.run(_following, photos)) is not None:
                 async with self._in_time("The client took no photo"):
-                    await context.write(_Image(data=given.data))
+                    await context.write(_Image(data=data))
                 count += 1
         if not count:
             raise _unreadable()
 
 
-def _following(photos: Iterator[Given]) -> Given | None:
+def _following(photos: Iterator[Given]) -> bytes | None:
+    """Give the next file alone: decoded, a photo would stay in memory until the client takes it."""
     try:
-        return next(photos, None)
+        given = next(photos, None)
+        return None if given is None else given.data
     except VsamError as error:
         raise _gone(error) from error
 

@@ -71,15 +71,19 @@ def read_passwords(path: Path) -> Callable[[str, str], bool]:
     """Read names and passwords; give the function that says whether a pair is among them.
 
     Args:
-        path: UTF-8, `name:password` a line. Empty lines don't count.
+        path: UTF-8, `name:password` a line. Empty lines don't count, nor does a byte order mark.
 
     Raises:
-        VsamError: If the file can't be read, is empty, or a line is no such pair.
+        VsamError: If the file can't be read, is no UTF-8, is empty, or a line is no such pair.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        lines = path.read_bytes().decode("utf-8-sig").encode().splitlines()
     except OSError as error:
         raise explain_os_error(error, f"read {path}") from error
+    except UnicodeDecodeError as error:
+        raise VsamError(
+            f"Expected {path} to be UTF-8, but byte {error.start} is not. Save it as UTF-8."
+        ) from error
     known: list[tuple[bytes, bytes]] = []
     for number, line in enumerate(lines, 1):
         name, colon, password = line.strip().partition(b":")

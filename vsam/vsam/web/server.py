@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -12,13 +11,16 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING
 
+from vsam_heatmaps import interrupts
 from vsam_heatmaps.errors import VsamError
 
+from .front import Front
 from .options import WebOptions, read_passwords
 
 if TYPE_CHECKING:
@@ -30,33 +32,11 @@ _DRAIN = 3  # seconds for answers that are due when the server is told to end
 _LEFT_FOR = 150  # seconds after which what an upload that broke off has left is removed
 _LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 
-# What browsers may load, and from where: from here, whatever a script asks for. Gradio compiles
-# templates in the browser ('unsafe-eval') and has scripts and styles in its page.
-_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "media-src 'self' data: blob:",
-        "font-src 'self' data:",
-        "connect-src 'self' data: blob:",
-        "worker-src 'self' blob:",
-        "object-src 'none'",
-        "base-uri 'self'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-    )
-)
-_HEADERS = (
-    (b"content-security-policy", _POLICY.encode()),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-content-type-options", b"nosniff"),
-)
-
 
 def serve(options: WebOptions, load: Callable[[], Predictor]) -> None:
     """Serve the page until SIGTERM, SIGINT or SIGHUP, then return.
+
+    While it loads, they end the process, with exit code 0 as well.
 
     Args:
         options: Where and how.
@@ -66,14 +46,36 @@ def serve(options: WebOptions, load: Callable[[], Predictor]) -> None:
         VsamError: If the port or a file can't be used, or as `load`.
     """
     admits = None if options.auth_file is None else read_passwords(options.auth_file)
-    with _bound(options) as listener, _private_cache() as cache:
+    with _signals_go_to(_end_loading), _bound(options) as listener, _private_cache() as cache:
         _before_gradio(cache)
         app = make_app(options, load, admits)
+        interrupts.raise_lost()
         port = listener.getsockname()[1]
         host = f"[{options.host}]" if ":" in options.host else options.host
         _log.info("The page is at http://%s:%d; Ctrl-C ends it.", host, port)
         with _swept(cache):
             _run(app, listener)
+
+
+@contextlib.contextmanager
+def _signals_go_to(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let a function handle the signals that ask to end."""
+    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+    before = {
+        number: signal.signal(number, handle)
+        for number in numbers
+        # Whoever runs us with `nohup` wants SIGHUP to be ignored.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_loading(number: int, frame: FrameType | None) -> None:
+    raise interrupts.noted(SystemExit(0))
 
 
 @contextlib.contextmanager
@@ -83,8 +85,10 @@ def _bound(options: WebOptions) -> Iterator[socket.socket]:
         found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(found[4][:2], family=found[0])
     except OSError as error:
+        unknown = isinstance(error, socket.gaierror)  # the host; its numbers are no errno's
+        reason = error.strerror if unknown else os.strerror(error.errno or 0)
         raise VsamError(
-            f"Could not listen on {options.host}:{options.port}: {os.strerror(error.errno or 0)}. "
+            f"Could not listen on {options.host}:{options.port}: {reason}. "
             "Name another --port or --host."
         ) from error
     with listener:
@@ -145,7 +149,7 @@ def make_app(
     page = Page(tagger, poses, Gallery(entries, options.photos, tagger), examples)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     blocks = page.build()
-    take_uploads_alone(blocks)
+    take_uploads_alone()
     app = gradio.mount_gradio_app(
         app,
         blocks,
@@ -171,68 +175,7 @@ def make_app(
         # Another site's name that leads to this machine must not open the page: its scripts would
         # count as ours.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOCAL_NAMES, options.host])
-    return Front(app)
-
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-
-class Front:
-    """Stands before an ASGI application: adds headers, and ends streams when the server ends.
-
-    Args:
-        app: The application.
-    """
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-        self._answering: set[asyncio.Task[Any]] = set()
-        self._ending = False
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        answered = _Answered(send)
-        task = asyncio.current_task()
-        assert task is not None
-        if scope["method"] == "GET":
-            self._answering.add(task)
-        try:
-            await self._app(scope, receive, answered.send)
-        except asyncio.CancelledError:
-            if not self._ending:
-                raise
-            await answered.complete()
-        finally:
-            self._answering.discard(task)
-
-    def end(self) -> None:
-        """End what is being sent: each open page holds a stream that would never end by itself."""
-        self._ending = True
-        for task in self._answering:
-            task.cancel()
-
-
-class _Answered:
-    """What was sent of an answer."""
-
-    def __init__(self, send: Send) -> None:
-        self._send, self._begun, self._done = send, False, False
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._begun = True
-            message["headers"] = [*message.get("headers", ()), *_HEADERS]
-        self._done = message["type"] == "http.response.body" and not message.get("more_body")
-        await self._send(message)
-
-    async def complete(self) -> None:
-        if self._begun and not self._done:
-            await self._send({"type": "http.response.body", "body": b""})
+    return Front(app, max_bytes=options.max_bytes)
 
 
 @contextlib.contextmanager
@@ -263,18 +206,8 @@ def _run(app: Front, listener: socket.socket) -> None:
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
             """End with a signal, and don't raise it again: that is what it was for."""
-            numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
-            before = {
-                number: signal.signal(number, self.handle_exit)
-                for number in numbers
-                # Whoever runs us with `nohup` wants SIGHUP to be ignored.
-                if number is not None and signal.getsignal(number) is not signal.SIG_IGN
-            }
-            try:
+            with _signals_go_to(self.handle_exit):
                 yield
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             app.end()
