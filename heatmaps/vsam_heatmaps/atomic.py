@@ -96,14 +96,12 @@ def making_folder(path: Path) -> Iterator[Path]:
         VsamError: If it holds something, another process is making it, or the operating system
             refuses.
     """
-    import filelock
-
     path = Path(os.path.realpath(path))  # a link stays, and what it leads to is made
     temporary = path.with_name(f".{path.name}.vsam-unfinished")
     lock = path.with_name(f".{path.name}.vsam-lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(lock).acquire(timeout=0):
+        with locked(lock, taken=f"Another process is making {path}. Wait until it ends."):
             try:
                 refuse_unless_empty(path)
                 if temporary.exists():
@@ -117,8 +115,6 @@ def making_folder(path: Path) -> Iterator[Path]:
                 shutil.rmtree(temporary, ignore_errors=True)
                 with contextlib.suppress(OSError):  # Windows keeps what is open
                     lock.unlink()
-    except filelock.Timeout as error:
-        raise VsamError(f"Another process is making {path}. Wait until it ends.") from error
     except OSError as error:
         raise explain_os_error(error, f"write {path}") from error
 
