@@ -11,6 +11,7 @@ import typer
 from vsam_heatmaps.counting import counted
 
 from ..common import EXIT_SOME_UNREADABLE, tell_unreadable
+from .options import ImageColumn, Root
 
 
 class OnWrongPhoto(StrEnum):
@@ -30,12 +31,8 @@ def export(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the tar files, new or empty.")],
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that ids are relative to, as given to extract.")
-    ] = None,
-    image_column: Annotated[
-        str | None, typer.Option(help="Column of Parquet files that holds the photos.")
-    ] = None,
+    root: Root = None,
+    image_column: ImageColumn = None,
     maxcount: Annotated[int, typer.Option(min=1, help="Most samples in a tar file.")] = 1000,
     maxsize: Annotated[
         float, typer.Option(min=1, max=1e15, help="Most bytes in a tar file.")

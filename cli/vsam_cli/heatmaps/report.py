@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .options import ImageColumn, Root
+
 
 def report(
     shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
@@ -18,12 +20,8 @@ def report(
             "it the page has no pictures."
         ),
     ] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="The --root of the extraction, if it had one.")
-    ] = None,
-    image_column: Annotated[
-        str | None, typer.Option(help="The --image-column of the extraction, if it had one.")
-    ] = None,
+    root: Root = None,
+    image_column: ImageColumn = None,
     samples: Annotated[int, typer.Option(min=0, help="Photos on each sheet at most.")] = 24,
     seed: Annotated[int, typer.Option(help="Another seed chooses other random photos.")] = 0,
 ) -> None:

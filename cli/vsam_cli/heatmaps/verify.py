@@ -11,6 +11,7 @@ import typer
 from vsam_heatmaps.counting import counted
 
 from ..common import EXIT_FINDINGS
+from .options import ImageColumn, Root
 
 if TYPE_CHECKING:
     from vsam_heatmaps.verification import VerifyReport
@@ -24,12 +25,8 @@ def verify(
         list[Path] | None,
         typer.Option(help="What was extracted: a folder or a photo. May be given several times."),
     ] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="The --root of the extraction, if it had one.")
-    ] = None,
-    image_column: Annotated[
-        str | None, typer.Option(help="The --image-column of the extraction, if it had one.")
-    ] = None,
+    root: Root = None,
+    image_column: ImageColumn = None,
     all_findings: Annotated[
         bool, typer.Option("--all", help=f"Print all findings, not the first {_SHOWN}.")
     ] = False,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .options import ImageColumn, Root
+
 
 def view(
     shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
@@ -16,12 +18,8 @@ def view(
         typer.Option(help="What was extracted: a folder or a photo. May be given several times."),
     ],
     out: Annotated[Path, typer.Option(help="Picture to write (.png, .jpg or .webp).")],
-    root: Annotated[
-        Path | None, typer.Option(help="The --root of the extraction, if it had one.")
-    ] = None,
-    image_column: Annotated[
-        str | None, typer.Option(help="The --image-column of the extraction, if it had one.")
-    ] = None,
+    root: Root = None,
+    image_column: ImageColumn = None,
 ) -> None:
     """Draw photos with their skeleton and each map laid over, one row for each."""
     from vsam_heatmaps.outputs import refuse_overwriting
