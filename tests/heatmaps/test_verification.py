@@ -424,6 +424,21 @@ class TestPhotos:
             ("", "zz.jpg", "the photo has no record"),
         ]
 
+    def test_files_are_as_large_as_in_the_extraction(self, tmp_path):
+        """`--max-pixels` bounds files, too: 8 bytes a pixel and 64 MiB."""
+        photo = tmp_path / "photos" / "large.jpg"
+        photo.parent.mkdir()
+        with photo.open("wb") as file:
+            file.truncate((64 << 20) + 80)
+        sha256 = hashlib.sha256(photo.read_bytes()).digest()
+        record = make_record("large.jpg", 1, Status.NO_POSE, sha256=sha256)
+        for pixels, findings in ((9, 1), (10, 0)):
+            folder = tmp_path / str(pixels)
+            write(folder, 0, [record], replace(INFO, max_pixels=pixels))
+            said = told(folder, photos=list_photos([photo.parent]))
+            assert len(said) == findings
+        assert "could not read" in told(tmp_path / "9", photos=list_photos([photo.parent]))[0][2]
+
     def test_the_record_that_counts_is_compared(self, photos, tmp_path):
         (photos / "a.jpg").write_bytes(b"newer")
         newer = make_record("a.jpg", 20, sha256=hashlib.sha256(b"newer").digest())

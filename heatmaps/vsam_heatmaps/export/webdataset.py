@@ -15,6 +15,7 @@ from typing import Any
 
 from ..atomic import replacing, write_text
 from ..errors import UnreadablePhotoError, VsamError, expected, explain_os_error
+from ..images import max_bytes
 from ..photos import Photos
 from ..progress import Progress, track
 from ..shards import Record, Shards, Status
@@ -137,7 +138,7 @@ def _samples(
             report.left_out.append((id_, f"it could not be read: {record.reason}"))
             continue
         try:
-            sample = make_sample(record, _photo(record, photos))
+            sample = make_sample(record, _photo(record, photos, max_bytes(shards.info.max_pixels)))
         except UnreadablePhotoError as error:
             if options.stop_on_error:
                 raise VsamError(
@@ -150,7 +151,7 @@ def _samples(
         yield sample
 
 
-def _photo(record: Record, photos: Photos) -> bytes:
+def _photo(record: Record, photos: Photos, limit: int) -> bytes:
     """Read a record's photo.
 
     Raises:
@@ -160,7 +161,7 @@ def _photo(record: Record, photos: Photos) -> bytes:
     if position is None:
         raise UnreadablePhotoError("it is not among the photos")
     photo = photos[position]
-    data = photo.read()
+    data = photo.read(max_bytes=limit)
     found = hashlib.sha256(data).digest()
     if found != record.sha256:
         raise UnreadablePhotoError(

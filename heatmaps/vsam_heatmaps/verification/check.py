@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from ..errors import UnreadablePhotoError, VsamError
+from ..images import MAX_PIXELS, max_bytes
 from ..names import NameBlock
 from ..photos import Photo, Photos
 from ..progress import track
@@ -107,7 +108,8 @@ def verify(
     if photos is not None:
         report.photos = len(photos)
         with track(len(photos), "photos", shown=progress) as bar:
-            check.photos(photos, bar.update)
+            most = max((info.max_pixels for info in infos.values()), default=MAX_PIXELS)
+            check.photos(photos, bar.update, max_bytes(most))
     return report
 
 
@@ -244,8 +246,14 @@ class _Check:
             if len(positions) > 1:
                 self._report.superseded += len(set(map(self._shard_of, positions))) - 1
 
-    def photos(self, photos: Photos, advance: Callable[[], None]) -> None:
-        """Compare the records with the photos: which are missing, and which have changed."""
+    def photos(self, photos: Photos, advance: Callable[[], None], limit: int) -> None:
+        """Compare the records with the photos: which are missing, and which have changed.
+
+        Args:
+            photos: All of them.
+            advance: Called after each.
+            limit: In bytes. Larger files can't be read, as in the extraction.
+        """
         remaining = iter(photos)
         photo = next(remaining, None)
 
@@ -261,18 +269,18 @@ class _Check:
                 shard, id_ = self._shard_of(positions[-1]), name.decode("utf-8", "backslashreplace")
                 self._tell(shard, id_, "its photo is not among those given")
                 continue
-            self._contents(photo, positions[-1])
+            self._contents(photo, positions[-1], limit)
             advance()
             photo = next(remaining, None)
         while photo is not None:
             photo = no_record(photo)
 
-    def _contents(self, photo: Photo, position: int) -> None:
+    def _contents(self, photo: Photo, position: int, limit: int) -> None:
         stored = bytes(self._hashes[32 * position : 32 * (position + 1)])
         if stored == NO_HASH:
             return  # it could not be opened then; whether it can now says nothing of the shards
         try:
-            same = hashlib.sha256(photo.read()).digest() == stored
+            same = hashlib.sha256(photo.read(max_bytes=limit)).digest() == stored
             what = "" if same else f"the contents of {photo} are not those that were extracted"
         except UnreadablePhotoError as error:
             what = f"could not read {photo}: {error}"
