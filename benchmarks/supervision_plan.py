@@ -179,7 +179,7 @@ def sizes(*, quick: bool) -> Sizes:
             "b": small,
         },
         frozen=Budget(epochs=12, lr=1e-3, image_size=224),
-        tuned=Budget(epochs=6, lr=3e-4, image_size=112),
+        tuned=Budget(epochs=6, lr=1e-3, image_size=112, backbone_lr_factor=0.1),
     )
 
 
