@@ -60,7 +60,6 @@ def test_each_parameter_is_in_the_optimizer_once_in_the_models_order_of_each_kin
 
 def test_a_run_with_a_slow_backbone_trains_the_rest_and_resumes(tiny_data, tmp_path):
     options = {"epochs": 2, "backbone_lr_factor": 1e-6, "num_workers": 0}
-    train(train_config(tiny_data, tmp_path / "whole", **options))
     train(train_config(tiny_data, tmp_path / "parts", **{**options, "epochs": 1}))
     first = load_file(tmp_path / "parts" / "last.safetensors")
     with pytest.raises(VsamError, match="`backbone_lr_factor` to be 1e-06, as in the run"):
@@ -79,7 +78,6 @@ def test_a_run_with_a_slow_backbone_trains_the_rest_and_resumes(tiny_data, tmp_p
     assert slow
     assert max(slow.values()) < 1e-6
     assert min(far for name, far in moved.items() if name not in slow) > 1e-5
-    assert set(second) == set(load_file(tmp_path / "whole" / "last.safetensors"))
 
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, float("nan"), float("inf")])

@@ -36,10 +36,12 @@ _log = logging.getLogger("vsam")
 # gives the pipes of a user who is not root 64 MiB, and 8 KB to each beyond that.
 _HELD = 24
 _TASK_BYTES = 10 << 10
-_RECORD_BYTES = 22 << 10
+_RESULTS_BYTES = 1 << 20
 # A worker rings after so many photos, or when it has none left; what it has said by then is read at
-# once. A main process that wakes up for every photo takes a core from a worker every time.
+# once. A main process that wakes up for every photo takes a core from a worker every time. It must
+# where the pipe can't take so many records: the worker would wait for it before it could ring.
 _RING_AFTER = 8
+_RECORD_BYTES = 2 << 10  # beside its maps
 _SECONDS_WITHOUT_RING = 0.5  # for a worker whose next photo takes long
 # Results that may wait for an earlier one, for each worker, as they are given in order.
 _AHEAD = 64
@@ -66,6 +68,7 @@ class _Worker:
         tasks: Where it gets photos.
         results: Where it answers.
         bell: Where it rings when there is enough to read; it ends when the worker does.
+        wakes: What the main process waits for: the bell, or else each result.
         sha256: Shared memory: the hash of the photo in work, zeros until it is known.
         most: How many photos it may hold.
         held: Positions of the photos that it was given and has not answered.
@@ -78,6 +81,7 @@ class _Worker:
     tasks: Any
     results: Any
     bell: Any
+    wakes: Any
     sha256: Any
     most: int
     held: deque[int] = field(default_factory=deque)
@@ -205,7 +209,9 @@ class WorkerPool:
         get_task, put_task = self._context.Pipe(duplex=False)
         get_result, put_result = self._context.Pipe(duplex=False)
         bell, ring = self._context.Pipe(duplex=False)
-        _enlarge(put_result, _HELD * _RECORD_BYTES)
+        render = self._work.render
+        record = len(render.channel_names) * render.side**2 + _RECORD_BYTES
+        rings = _enlarge(put_result, _RESULTS_BYTES) >= _RING_AFTER * record
         most = max(1, min(_HELD, _enlarge(put_task, _HELD * _TASK_BYTES) // _TASK_BYTES))
         sha256 = self._context.RawArray("B", 32)
         process = self._context.Process(
@@ -222,13 +228,16 @@ class WorkerPool:
         get_task.close()
         put_result.close()
         ring.close()
-        return _Worker(process, put_task, get_result, bell, sha256, most, since=time.monotonic())
+        wakes = bell if rings else get_result
+        return _Worker(
+            process, put_task, get_result, bell, wakes, sha256, most, since=time.monotonic()
+        )
 
     # Listening
 
     def _listen(self) -> None:
         """Wait until a worker rings, hear them all, and see who died or takes too long."""
-        connections.wait([worker.bell for worker in self._workers], timeout=_SECONDS_WITHOUT_RING)
+        connections.wait([worker.wakes for worker in self._workers], timeout=_SECONDS_WITHOUT_RING)
         for worker in list(self._workers):
             self._hear(worker)
         for worker in list(self._workers):

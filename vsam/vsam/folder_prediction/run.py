@@ -128,7 +128,8 @@ class _Book:
     def _found(self, image: str, stamp: Stamp | None, offset: int) -> None:
         position = self._photos.ids.find(image)
         if position is not None:
-            self._offsets[position] = offset if stamp == self.stamp(image) else _NOWHERE
+            same = stamp == stamp_of_photo(self._photos[position])
+            self._offsets[position] = offset if same else _NOWHERE
 
     def stamp(self, image: str) -> Stamp | None:
         """Tell the state that a photo is in now; a line of another one does not count."""
