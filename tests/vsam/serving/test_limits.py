@@ -40,9 +40,9 @@ class Client:
         self.stub = grpc_stubs.TagMyOutfitServiceStub(self.channel)
         self.health = health_pb2_grpc.HealthStub(self.channel)
 
-    def ask(self, number: int, **options):
+    def ask(self, number: int, *, side: int = 8, **options):
         """Send a photo of a colour, and give the call."""
-        request = self.messages.PredictRequest(image_data=photo(colour(number)))
+        request = self.messages.PredictRequest(image_data=photo(colour(number), side))
         return self.stub.predict.future(request, **{"timeout": WAIT} | options)
 
     def requests(self, count: int):
@@ -356,8 +356,36 @@ def test_what_takes_too_long_to_end_is_cut_off_and_told(gate, stubs, how):
             server.process.send_signal(signal.SIGTERM)
         assert server.wait() == 1
         assert "1 call was cut off" in server.lines[-1]
-        assert call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        assert call.code() is grpc.StatusCode.UNAVAILABLE
+        assert call.details() == "The server ended. Try again later."
         forever.set()
+        client.channel.close()
+
+
+def test_what_is_sent_while_calls_are_cut_off_is_no_failure(gate, stubs):
+    large = gate.with_suffix(".large")
+    large.touch()
+    with steered(gate, **OPTIONS) as server:
+        client = Client(server.address, stubs)
+        cutting = threading.Event()
+
+        def requests():
+            cutting.wait(WAIT)
+            yield from client.requests(1)
+
+        decoding = client.ask(0, side=5000)
+        stream = client.stub.stream_predict.future(requests(), timeout=WAIT)
+        server.wait_until(TAKEN, 2)
+        for event in ("draining", "cutting"):
+            server.process.send_signal(signal.SIGTERM)
+            server.wait_for(f"event={event}")
+        cutting.set()
+        # Both are told while a thread still decodes.
+        assert [call.code() for call in (decoding, stream)] == [grpc.StatusCode.UNAVAILABLE] * 2
+        large.unlink()
+        assert server.wait() == 1
+        assert "2 calls were cut off" in server.lines[-1]
+        assert not any("event=failed" in line for line in server.lines)
         client.channel.close()
 
 

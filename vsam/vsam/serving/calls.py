@@ -44,8 +44,8 @@ class RefusedError(Exception):
 class Service(ABC):
     """Answers calls. Until `open`, and from `close` on, it refuses them.
 
-    A server calls `load`, `start`, `open`, `close` and `shut` in this order, and runs `work` from
-    `start` to `shut`.
+    A server calls `load`, `start`, `open`, `close`, `cut` and `shut` in this order, and runs `work`
+    from `start` to `shut`.
 
     Args:
         options: The limits.
@@ -54,7 +54,6 @@ class Service(ABC):
     Attributes:
         interface: What it is on the wire.
         needs: What `load` loads, for whom asks too early.
-        calls: How many are being answered.
     """
 
     interface: ClassVar[Interface]
@@ -63,7 +62,8 @@ class Service(ABC):
     def __init__(self, options: ServiceOptions, metrics: Metrics) -> None:
         self._options, self._metrics = options, metrics
         self._closed = f"{self.needs} is being loaded"
-        self.calls = 0
+        self._running: set[asyncio.Task[Any]] = set()
+        self._cut = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -108,6 +108,17 @@ class Service(ABC):
         """Refuse new calls; those that were accepted go on."""
         self._closed = "the server is ending"
 
+    @property
+    def calls(self) -> int:
+        """How many are being answered."""
+        return len(self._running)
+
+    def cut(self) -> None:
+        """End the calls that are left: they are told that the server ended."""
+        self._cut = True
+        for task in self._running:
+            task.cancel()
+
     async def drained(self) -> None:
         """Wait for the end of the last call."""
         await self._idle.wait()
@@ -131,14 +142,18 @@ class Service(ABC):
     def _answering(self, method: str, work: Method) -> Callable[..., Awaitable[Any]]:
         async def answer(_: object, context: grpc.aio.ServicerContext) -> Any:
             start, code, message = time.perf_counter(), grpc.StatusCode.OK, ""
-            self.calls += 1
+            task = asyncio.current_task()
+            assert task is not None
+            self._running.add(task)
             self._idle.clear()
             try:
                 self._require_open()
                 return await work(context)
-            except asyncio.CancelledError:  # by the client, its deadline, or the server's end
-                code = grpc.StatusCode.CANCELLED
-                raise
+            except asyncio.CancelledError:  # by `cut`, the client, or its deadline
+                if not self._cut:
+                    code = grpc.StatusCode.CANCELLED
+                    raise
+                code, message = grpc.StatusCode.UNAVAILABLE, "The server ended. Try again later."
             except FullError:
                 code = grpc.StatusCode.RESOURCE_EXHAUSTED
                 message = "The server has as many photos as it takes. Try again later."
@@ -150,8 +165,8 @@ class Service(ABC):
                 code, message = grpc.StatusCode.INTERNAL, "The server failed; its log tells why."
                 tell("failed", logging.ERROR, trace=True, method=method)
             finally:
-                self.calls -= 1
-                if not self.calls:
+                self._running.discard(task)
+                if not self._running:
                     self._idle.set()
                 seconds = time.perf_counter() - start
                 self._metrics.observe(method, code.name, seconds)

@@ -85,7 +85,7 @@ async def _host(options: ServiceOptions, make: Callable[[Metrics], Service]) -> 
                 await _answer(options, service, health, stop)
         finally:
             health.end()
-            await server.stop(0 if service.calls else _SECONDS_TO_SEND)
+            await server.stop(_SECONDS_TO_SEND)
             if left := asyncio.all_tasks() - {asyncio.current_task()}:
                 await asyncio.wait(left, timeout=_SECONDS_TO_CANCEL)
     tell("ended", address=address)
@@ -110,7 +110,9 @@ async def _answer(
     except TimeoutError:
         again = f"{options.drain_seconds:g} seconds"
     finally:
-        left = service.calls
+        if left := service.calls:
+            tell("cutting", logging.WARNING, calls=left)
+        service.cut()
         work.cancel()
         # Not here: while a thread finishes a large photo, calls that are cut off must be told.
         await asyncio.to_thread(service.shut)
