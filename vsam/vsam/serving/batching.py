@@ -117,7 +117,7 @@ class Batcher(Places, Generic[Item, Result]):
         """Wait for an item's result; who calls has a place. Cancelled, it leaves the queue.
 
         Raises:
-            Exception: What the model raised on the item's batch.
+            Exception: What the model raised on the item alone.
         """
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue[future] = item
@@ -140,19 +140,32 @@ class Batcher(Places, Generic[Item, Result]):
             size = min(len(self._queue), self._max_batch)
             batch = {future: self._queue.pop(future) for future in list(self._queue)[:size]}
             self._on_batch(size)
-            try:
-                results = await loop.run_in_executor(
-                    self._thread, self._predict, list(batch.values())
-                )
-                for future, result in zip(batch, results, strict=True):
-                    if not future.done():  # whoever was to get it may have gone
-                        future.set_result(result)
-            except Exception as error:
-                for future in batch:
-                    if not future.done():
-                        future.set_exception(error)
+            outcomes = await self._outcomes(list(batch.values()))
+            for future, outcome in zip(batch, outcomes, strict=True):
+                if future.done():  # whoever was to get it has gone
+                    continue
+                if isinstance(outcome, Exception):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
             hoped = min(self._max_batch, size + len(self._queue))
             deadline = loop.time() + self._max_wait
+
+    async def _outcomes(self, items: list[Item]) -> list[Result | Exception]:
+        """Give an item's result or error, in order.
+
+        Where a batch fails each item is tried alone: one that the model fails on spoils no other.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            results = list(await loop.run_in_executor(self._thread, self._predict, items))
+            if len(results) != len(items):
+                raise ValueError(f"Expected {len(items)} results of the model, not {len(results)}.")
+        except Exception as error:
+            if len(items) == 1:
+                return [error]
+            return [outcome for item in items for outcome in await self._outcomes([item])]
+        return [*results]
 
     async def _arrive(self, seconds: float | None) -> None:
         """Wait for the next arrival, for so many seconds at most."""
