@@ -190,23 +190,26 @@ def view_records(shards: Shards, ids: Sequence[str], photos: Photos, out: Path) 
         out: The picture's file; PNG, JPEG or WebP by its extension.
 
     Raises:
-        VsamError: If an id is unknown, a photo is missing or another one than was extracted, or the
-            picture can't be written.
+        VsamError: If there is no id or an unknown one, a photo is missing or another one than was
+            extracted, or the picture can't be written.
     """
     import hashlib
+
+    if not ids:
+        raise VsamError("Expected the id of at least one photo to show, but there is none.")
 
     rows, info = [], shards.info
     for id_ in ids:
         if id_ not in shards:
             raise VsamError(
-                f"Expected {id_!r} to be in {shards.path}, but it is not. "
-                f"Ids there look like {shards.ids[0]!r}."
+                f"Expected {id_!r} to be in {shards.path}, but it is not; "
+                f"{_example(shards.ids)}."
             )
         record, position = shards[id_], photos.ids.find(id_)
         if position is None:
             raise VsamError(
-                f"Expected {id_!r} to be among the photos, but it is not; the first there is "
-                f"{photos.ids[0]!r}. Check --photos and --root."
+                f"Expected {id_!r} to be among the photos, but it is not; {_example(photos.ids)}. "
+                "Check --photos and --root."
             )
         found = photos[position]
         try:
@@ -224,6 +227,10 @@ def view_records(shards: Shards, ids: Sequence[str], photos: Photos, out: Path) 
                 )
         rows.append(record_row(photo, record, min_visibility=info.min_visibility))
     write_picture(out, np.vstack(rows))
+
+
+def _example(ids: Sequence[str]) -> str:
+    return f"the first there is {ids[0]!r}" if ids else "there is none"
 
 
 def write_picture(out: Path, picture: Image) -> None:

@@ -212,7 +212,7 @@ class TestView:
             return one_line(done)
 
         said = refusal(id_="x.jpg")
-        assert said.endswith("but it is not. Ids there look like '00000.jpg'.")
+        assert said.endswith("but it is not; the first there is '00000.jpg'.")
         said = refusal(out=right / "00000.jpg")
         assert "Expected `--out` to be another file than those of --photos" in said
         said = refusal(photos=right / "00001.jpg")

@@ -261,3 +261,14 @@ def test_a_photo_that_changed_is_not_shown_with_old_maps(tmp_path, mannequins, s
     (tmp_path / "00000.jpg").write_bytes((mannequins / "photos" / "00001.jpg").read_bytes())
     with pytest.raises(VsamError, match=r"is not the photo that was extracted under this id"):
         view_records(Shards(shards), ["00000.jpg"], list_photos([tmp_path]), tmp_path / "out.png")
+
+
+def test_nothing_to_show_is_told(tmp_path, mannequins, shards):
+    found, empty = Shards(shards), tmp_path / "empty"
+    out = tmp_path / "out.png"
+    with pytest.raises(VsamError, match="Expected the id of at least one photo"):
+        view_records(found, [], list_photos([mannequins / "photos"]), out)
+    empty.mkdir()
+    with pytest.raises(VsamError, match=r"among the photos, but it is not; there is none\."):
+        view_records(found, ["00000.jpg"], list_photos([empty], allow_empty=True), out)
+    assert not out.exists()
