@@ -156,6 +156,6 @@ def browser() -> Iterator[Any]:
 def shared_data() -> Path:
     """Give the folder of data that lies beside the repository on some machines, or skip."""
     folder = Path(__file__).parents[2] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"there is no {folder}")
+    if not all((folder / name).is_dir() for name in ("ccp", "deepfashion")):
+        pytest.skip(f"there is no {folder} with ccp/ and deepfashion/")
     return folder

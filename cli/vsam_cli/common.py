@@ -9,6 +9,8 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +19,7 @@ from vsam_heatmaps import interrupts
 from vsam_heatmaps.errors import VsamError, explain_os_error
 
 EXIT_ERROR = 1
+EXIT_USAGE = 2
 EXIT_SOME_UNREADABLE = 3
 EXIT_FINDINGS = 4
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -92,7 +95,7 @@ def run_app(app: typer.Typer, name: str) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         # A name that the terminal's encoding does not know must not end what is done.
         sys.stdout.reconfigure(errors="backslashreplace")
-    code = _run(app, name)
+    code = _refuse_empty(sys.argv[1:]) or _run(app, name)
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output is gone: `… | head`
@@ -140,6 +143,19 @@ def _keep_interrupts() -> None:
             otherwise(unraisable)
 
     sys.unraisablehook = interrupt_again
+
+
+def _refuse_empty(words: Sequence[str]) -> int:
+    """Refuse empty arguments, which as paths would be the current folder; 0 if there is none."""
+    for before, word in pairwise(("", *words)):
+        if not word or (word.startswith("--") and word.endswith("=")):
+            where = f"`{word}`" if word else f"the one after `{before}`" if before else "the first"
+            return _fail(
+                f"error: Expected no argument to be empty, but {where} is. "
+                "Is a variable of the shell not set?",
+                EXIT_USAGE,
+            )
+    return 0
 
 
 def _run(app: typer.Typer, name: str) -> int:

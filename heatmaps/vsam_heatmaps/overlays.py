@@ -202,8 +202,7 @@ def view_records(shards: Shards, ids: Sequence[str], photos: Photos, out: Path) 
     for id_ in ids:
         if id_ not in shards:
             raise VsamError(
-                f"Expected {id_!r} to be in {shards.path}, but it is not; "
-                f"{_example(shards.ids)}."
+                f"Expected {id_!r} to be in {shards.path}, but it is not; {_example(shards.ids)}."
             )
         record, position = shards[id_], photos.ids.find(id_)
         if position is None:

@@ -118,6 +118,21 @@ class TestExtract:
             assert "Traceback" not in done.stderr
         assert not (tmp_path / "out").exists()
 
+    def test_an_empty_argument_is_not_the_current_folder(self, call_command, photos, tmp_path):
+        out = tmp_path / "out"
+        for told, arguments in {
+            "the one after `extract`": ("", "--out", out),
+            "the one after `--out`": (photos, "--out", ""),
+            "`--out=`": (photos, "--out="),
+        }.items():
+            done = call_command(NAME, "extract", *arguments)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert done.stderr == (
+                f"error: Expected no argument to be empty, but {told} is. "
+                "Is a variable of the shell not set?\n"
+            )
+        assert not out.exists()
+
 
 @pytest.mark.parametrize("engine", ["mediapipe", "openvino"])
 def test_each_engine_makes_shards(call_command, photos, tmp_path, engine):
