@@ -130,15 +130,16 @@ def fit_tile(photo: Image, width: int, height: int, background: int = 255) -> Im
     return tile
 
 
-def caption(width: int, text: str, *, height: int = 20, colour: str = "#222222") -> Image:
+def caption(width: int, text: str) -> Image:
     """Set one line of text, cut to the width.
 
     Returns:
-        (height, width, 3) uint8 RGB.
+        (20, width, 3) uint8 RGB.
     """
     from PIL import Image as Pillow
     from PIL import ImageDraw, ImageFont
 
+    height = 20
     font = ImageFont.load_default(size=height * 0.62)
     # The built-in font knows Latin letters only; others become their code points.
     text = text.encode("latin-1", "backslashreplace").decode("latin-1").replace("\n", "\\n")
@@ -147,7 +148,7 @@ def caption(width: int, text: str, *, height: int = 20, colour: str = "#222222")
             text = text[:-1]
         text += "..."
     strip = Pillow.new("RGB", (width, height), "white")
-    ImageDraw.Draw(strip).text((3, height / 2), text, fill=colour, font=font, anchor="lm")
+    ImageDraw.Draw(strip).text((3, height / 2), text, fill="#222222", font=font, anchor="lm")
     return np.asarray(strip)
 
 
