@@ -96,6 +96,7 @@ class Part:
         pose_weight: λ of the variants that poses supervise, by `attention`.
         variants: Which are trained.
         design: Of region attention.
+        lambda_decay: How λ falls from the first epoch to the last, as in `TrainConfig`.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Part:
     pose_weight: dict[str, float] = field(default_factory=dict)
     variants: tuple[Variant, ...] = VARIANTS
     design: str = AS_IN_LIBRARY
+    lambda_decay: str = "none"
 
 
 @dataclass(frozen=True)
@@ -264,6 +266,8 @@ def sweeps(of: dict[str, Part]) -> dict[str, tuple[Part, ...]]:
         "clutter": (
             _changed(of["a300"], "crowded", "before full rails of garments", data=CROWDED),
         ),
+        "decay-a300": _with_decay(of["a300"]),
+        "decay-a1000": _with_decay(of["a1000"]),
     }
 
 
@@ -278,6 +282,11 @@ def _with_lambda(part: Part) -> tuple[Part, ...]:
         )
         for factor in (0.01, 0.1, 1.0, 3.0)
     )
+
+
+def _with_decay(part: Part) -> tuple[Part, ...]:
+    title = "λ falls to 0 along a cosine"
+    return (_changed(part, "decay", title, lambda_decay="cosine", variants=(REGIONS,)),)
 
 
 def _with_designs(part: Part) -> tuple[Part, ...]:

@@ -215,6 +215,7 @@ def _fit(runner: _Runner, loss: VsamLoss, train: Feed, val: Feed, config: TrainC
                 attributes=batch["attributes"],
                 heatmap=batch["heatmap"],
                 has_pose=batch["has_pose"],
+                pose_weight=schedules.pose_weight(config, len(train), epoch, step),
             )
             if not terms.total.isfinite():
                 raise VsamError(f"The loss became {float(terms.total)} in epoch {epoch + 1}.")
@@ -244,6 +245,7 @@ def _config(training: Training, place: Place) -> TrainConfig:
         batch_norm=not pretrained,
         dropout=part.budget.dropout,
         pose_weight=part.pose_weight[variant.attention] if variant.supervised else 0.0,
+        lambda_decay=part.lambda_decay,
         regulariser=REGULARISER_OF.get(part.design, "auto"),
         backbone_weights=place.weights if pretrained else None,
         freeze_backbone=part.backbone == FROZEN,
