@@ -13,11 +13,14 @@ import openvino
 import pytest
 import torch
 from exports import CLOSE, FORMATS, exported_as, scores
+from PIL import Image
 
+from vsam import run_folder
 from vsam.export import openvino_format
 from vsam.export.calibration import read_calibration_photos
 from vsam.export.folder import FILES, sync_and_hash
 from vsam.export.making import export_run
+from vsam.modeling.build import ModelConfig, build_vsam
 from vsam.networks import load_network
 from vsam.predictor import Predictor
 from vsam_datasets.preprocessing import Preprocessing
@@ -130,6 +133,49 @@ def test_int8_keeps_the_last_layers_in_float32(int8):
     # 13 of VGG-16, 3 that fuse, 2 of the heads; the 7×7 and the linear layers are left.
     assert (len(quantised), len(kept)) == (18, 3)
     assert sum(name.startswith("addmm") for name in kept) == 2
+
+
+def test_int8_pools_with_a_broad_map_beside_a_sharp_one(tmp_path):
+    """In steps of 1/255 of the sharp one's peak, the broad one would lose a quarter."""
+    config = ModelConfig(
+        categories=3,
+        attributes=4,
+        image_size=224,
+        width=0.125,
+        batch_norm=True,
+        attention="regions",
+        regions=("head", "full"),
+    )
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        model = build_vsam(config)
+        model.attention.locate.weight[0] *= 1000
+        model.attention.locate.weight[1] = 0  # flat: 1/196 everywhere
+    with run_folder.new_run(tmp_path / "run") as made:
+        run_folder.save_tensors(made / run_folder.WEIGHTS, model.state_dict(), {})
+        run_folder.save_description(
+            made,
+            config=config,
+            preprocessing=Preprocessing(),
+            labels=run_folder.Labels(("a", "b", "c"), ("d", "e", "f", "g")),
+            threshold=0.5,
+            training={},
+        )
+    photos = np.random.default_rng(0).integers(0, 256, (8, 4, 3, 3), np.uint8)
+    (tmp_path / "photos").mkdir()
+    for number, photo in enumerate(photos):
+        Image.fromarray(photo).save(tmp_path / "photos" / f"{number}.png")
+    listed = list_photos([tmp_path / "photos"])
+    export_run(
+        tmp_path / "run", tmp_path / "int8", format="openvino", precision="int8", calibrate=listed
+    )
+    exact, rounded = (
+        Predictor.from_run(tmp_path / name, device="cpu")(list(photos)) for name in ("run", "int8")
+    )
+    assert max(prediction.attention[0].max() for prediction in exact) > 0.9
+    before, after = (np.stack([one.contributions[1] for one in made]) for made in (exact, rounded))
+    # The backbone's own rounding takes some hundredths.
+    assert (after * before).sum() / (before**2).sum() == pytest.approx(1, abs=0.1)
 
 
 def _comes_from_int8(layer) -> bool:

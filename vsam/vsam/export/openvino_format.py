@@ -48,7 +48,9 @@ def quantise(
     Ranges of activations are taken from photos (NNCF's post-training quantisation, with bias
     correction). What the outputs are computed from in the last step stays in float32: the last
     convolution of the attention and what makes maps of it, and the heads' linear layers. They are
-    less than a thousandth of the work, and their errors are nobody's to correct.
+    less than a thousandth of the work, and their errors are nobody's to correct. So does the
+    pooling with maps that sum to 1: all share one range, whose steps may be as large as all that a
+    broad map has, if another is sharp.
 
     Args:
         network: An `openvino.Model`.
@@ -66,7 +68,7 @@ def quantise(
             preset=nncf.QuantizationPreset.MIXED,
             target_device=nncf.TargetDevice.CPU,
             subset_size=len(photos),
-            ignored_scope=nncf.IgnoredScope(names=_last_layers(network)),
+            ignored_scope=nncf.IgnoredScope(names=_last_layers(network) + _poolings(network)),
         )
 
 
@@ -82,6 +84,24 @@ def _last_layers(network: Any) -> list[str]:
         if not _has_weights(node):
             waiting += [value.get_node() for value in node.input_values()]
     return sorted(names)
+
+
+def _poolings(network: Any) -> list[str]:
+    """Name the matrix products of region attention's maps and the features."""
+    waiting = [
+        output.get_node().input_value(0).get_node()
+        for output in network.outputs
+        if "attention" in output.get_names()
+    ]
+    names = []
+    while waiting:
+        for target in waiting.pop().output(0).get_target_inputs():
+            node = target.get_node()
+            if node.get_type_name() == "MatMul":
+                names.append(node.get_friendly_name())
+            elif node.get_type_name() in ("Reshape", "Broadcast"):
+                waiting.append(node)
+    return names
 
 
 def _has_weights(node: Any) -> bool:
