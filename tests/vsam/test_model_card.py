@@ -124,6 +124,13 @@ def test_odd_names_stay_text(tiny_run):
     assert r"\# one, 服" in card.text
 
 
+def test_odd_names_of_regions_stay_text(tiny_run):
+    checkpoint = load_checkpoint(tiny_run)
+    config = replace(checkpoint.config, attention="regions", regions=("head", "<b>*x*\n# y"))
+    text = describe_model(replace(checkpoint, config=config), read_record(tiny_run))
+    assert r"a map of its own (head, \<b\>\*x\* \# y), and names the one" in text
+
+
 def test_a_damaged_record_is_refused(run):
     (run / "metrics.jsonl").write_text("{")
     with pytest.raises(VsamError, match=r"metrics\.jsonl to hold a JSON object on each line"):

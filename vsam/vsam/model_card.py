@@ -88,7 +88,7 @@ def _opening(checkpoint: Checkpoint, name: str | None) -> str:
     if config.regions:
         said += (
             f"It looks at regions of the body, each with a map of its own ("
-            f"{_code(', '.join(config.regions))}), and names the one that spoke for an attribute. "
+            f"{_plain(', '.join(config.regions))}), and names the one that spoke for an attribute. "
         )
     source = checkpoint.training.get(IMPORTED_FROM)
     if source:
