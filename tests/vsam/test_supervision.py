@@ -28,6 +28,8 @@ from vsam.supervision import open_supervision
 from vsam.training import train
 from vsam_datasets.tables import read_labels
 from vsam_heatmaps.errors import VsamError
+from vsam_heatmaps.landmarks import PARTS, landmark_indices
+from vsam_heatmaps.shards import Record
 
 
 def epochs_of(run: Path) -> list[dict]:
@@ -324,6 +326,60 @@ def test_shards_must_have_the_channels_of_the_regions_that_are_used(tiny_data, t
         else:
             with pytest.raises(VsamError, match="can't be made of these heatmaps' channels"):
                 open_supervision(config, table, 8)
+
+
+def records_without(folder: Path, hidden: dict[str, set[str]]) -> list[Record]:
+    """Make records of whole bodies; of some splits' photos the named parts are hidden."""
+    records = []
+    for row in read_labels(folder / "labels.csv").rows:
+        points = keypoints(0.5, 0.5)
+        for part in hidden.get(row.split, ()):
+            points[list(landmark_indices(PARTS[part])), 2] = 0
+        records.append(record(row.image, points))
+    return records
+
+
+def test_regions_that_no_photo_to_train_on_shows_are_told(tiny_data, tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "vsam")
+    table = read_labels(tiny_data / "labels.csv")
+    settings = {"attention": "regions", "regions": ("head", "knees", "feet", "lower")}
+    for number, (hidden, told) in enumerate(
+        [
+            ({"val": {"knees", "feet"}}, []),
+            ({"train": {"knees", "feet"}}, ["knees, feet"]),
+            ({"train": {"feet"}, "test": {"feet"}}, ["feet"]),
+        ]
+    ):
+        shards = write_shards(tmp_path / str(number), records_without(tiny_data, hidden))
+        config = train_config(tiny_data, tmp_path / "run", heatmaps=shards, **settings)
+        assert open_supervision(config, table, 4).shards is not None
+        assert [r.getMessage() for r in caplog.records] == [
+            f"No heatmap of the training split shows {names}, so nothing supervises what looks "
+            "there. Name other regions, or add photos that show them."
+            for names in told
+        ]
+        caplog.clear()
+
+
+@pytest.mark.parametrize(
+    ("changed", "names"),
+    [
+        ({"attention": "regions", "regions": ("knees", "feet")}, "knees, feet"),
+        ({"region": "feet"}, "feet"),
+    ],
+)
+def test_regions_of_which_no_photo_to_train_on_shows_any_are_refused(
+    tiny_data, tmp_path, changed, names
+):
+    records = records_without(tiny_data, {"train": {"knees", "feet"}})
+    shards = write_shards(tmp_path / "shards", records)
+    with pytest.raises(VsamError) as refused:
+        train(train_config(tiny_data, tmp_path / "run", heatmaps=shards, **changed))
+    assert str(refused.value) == (
+        f"Expected {shards} to show one of {names} in photos of the training split, but it shows "
+        "none. Name other regions, or train without poses with --lambda 0."
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_supervision_no_shards_are_opened(tiny_data, tmp_path):

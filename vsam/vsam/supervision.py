@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vsam_datasets.category_regions import BY_CATEGORY, CategoryRegions, read_category_regions
 from vsam_datasets.pairs import match_heatmaps
-from vsam_datasets.tables import LabelTable
+from vsam_datasets.tables import LabelRow, LabelTable
 from vsam_heatmaps.errors import VsamError, expected
 from vsam_heatmaps.landmarks import BODY, LANDMARK_SETS, LandmarkSet, landmark_set
 from vsam_heatmaps.shards import Shards
@@ -41,7 +41,8 @@ def open_supervision(config: TrainConfig, table: LabelTable, attention_side: int
 
     Raises:
         VsamError: If a region is unknown or can't be made of the heatmaps' channels, they are
-            smaller than the attention map, or belong to other photos.
+            smaller than the attention map, belong to other photos, or show nothing that could
+            supervise.
     """
     regions = CategoryRegions()
     if config.category_regions is not None:
@@ -60,12 +61,7 @@ def open_supervision(config: TrainConfig, table: LabelTable, attention_side: int
             f"--side {attention_side}, or train with a smaller --image-size."
         )
     match = match_heatmaps(table.rows, shards)
-    if config.regions is not None:
-        used = set(config.regions)
-    elif config.region == BY_CATEGORY:
-        used = {regions.of(row.category) for row in table.rows}
-    else:
-        used = {config.region}
+    used = {name for row in table.rows for name in _regions_of(row, config, regions)}
     # Composing the regions of one photo says at once whether these shards' channels allow it.
     shards.regions(shards.ids[0], sorted(used))
     _log.info(
@@ -88,7 +84,48 @@ def open_supervision(config: TrainConfig, table: LabelTable, attention_side: int
             f"Expected {config.heatmaps} to hold a pose for photos of the training split, but it "
             "holds none. Extract them, or train without poses with --lambda 0."
         )
+    _require_shown(config, regions, table, shards)
     return Supervision(shards, regions)
+
+
+def _regions_of(row: LabelRow, config: TrainConfig, regions: CategoryRegions) -> Sequence[str]:
+    """Name the regions whose maps supervise a photo."""
+    if config.regions is not None:
+        return config.regions
+    return [regions.of(row.category) if config.region == BY_CATEGORY else config.region]
+
+
+def _require_shown(
+    config: TrainConfig, regions: CategoryRegions, table: LabelTable, shards: Shards
+) -> None:
+    """Look for photos to train on that show each region, and tell of those that none shows.
+
+    Mostly a few photos show them all; the others are not read.
+
+    Raises:
+        VsamError: If none shows any.
+    """
+    names: list[str] = []
+    shown: set[str] = set()
+    for row in table.split("train"):
+        wanted = _regions_of(row, config, regions)
+        names += [name for name in wanted if name not in names]
+        sought = [name for name in wanted if name not in shown]
+        if sought and row.image in shards:
+            maps = shards.regions(row.image, sought)  # zeros without a pose
+            shown |= {name for name, one in zip(sought, maps, strict=True) if one.any()}
+    if not shown:
+        raise VsamError(
+            f"Expected {config.heatmaps} to show one of {', '.join(names)} in photos of the "
+            "training split, but it shows none. Name other regions, or train without poses with "
+            "--lambda 0."
+        )
+    if hidden := [name for name in names if name not in shown]:
+        _log.warning(
+            "No heatmap of the training split shows %s, so nothing supervises what looks there. "
+            "Name other regions, or add photos that show them.",
+            ", ".join(hidden),
+        )
 
 
 def _require_regions(config: TrainConfig, regions: CategoryRegions, landmarks: LandmarkSet) -> None:
