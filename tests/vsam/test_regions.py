@@ -102,6 +102,22 @@ def test_it_computes_what_a_loop_over_regions_and_pixels_computes():
         np.testing.assert_allclose(output.attribute_logits[photo], logits["attribute"], atol=1e-10)
 
 
+def test_what_is_usual_is_a_step_s_photos_at_first_and_then_follows_slowly():
+    torch.manual_seed(0)
+    model = build_vsam(small()).double().train()
+    steps = [torch.randn(6, model.features.out_channels, 4, 4).double() for _ in range(2)]
+
+    def average(step) -> torch.Tensor:
+        with torch.no_grad():
+            return model.read(step).contributions.mean(dim=0)
+
+    torch.testing.assert_close(average(steps[0]), torch.zeros(3, 4).double())
+    second = average(steps[1])  # 0.9 of the way from the first step to the second
+    assert second.abs().max() > 1e-4
+    third = average(steps[0])  # 0.09 of that way are left, backwards
+    torch.testing.assert_close(third, -0.1 * second)
+
+
 def test_contributions_are_relative_to_what_the_training_saw():
     model = built().train()
     features = torch.randn(6, model.features.out_channels, 4, 4)

@@ -134,14 +134,23 @@ class RegionVSAM(TaggingModel):
             maps = self.attention(features)
         vectors = _pool(features, maps)
         if self.training:
-            with torch.no_grad():
-                self.usual_vectors.lerp_(vectors.mean(dim=0).float(), _MOMENTUM)
+            self._follow(vectors.detach())
         return VsamOutput(
             self.category_head(vectors),
             self.attribute_head(vectors),
             maps,
             self.attribute_head.contributions(vectors, self.usual_vectors),
         )
+
+    def _follow(self, vectors: torch.Tensor) -> None:
+        """Move the usual vectors towards those of a step's photos, (B, R, C); the first sets them.
+
+        Else what zeros leave would be in the contributions of a run of few steps.
+        """
+        usual = self.usual_vectors
+        # A tensor, so that a GPU need not be waited for.
+        momentum = torch.where((usual == 0).all(), 1.0, _MOMENTUM).to(usual)
+        usual.lerp_(vectors.mean(dim=0).to(usual), momentum)
 
 
 def _pool(features: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
