@@ -6,7 +6,7 @@ the body without poses (`regions-free`) and with them (`regions`); and, as an up
 pooled with the maps that MediaPipe's pose makes, in training and in tests (`regions-given`): the
 only one that needs a pose for a new photo.
 
-Parts: `a100`, `a300`, `a1000`: mannequins before garments that nobody wears, so many of them to
+Parts: `a100`, `a300`, `a1000`: mannequins before garments that nobody wears, so many of 1,000 to
 train on (drawn anew for each seed, the same for all variants), 200 to validate, 500 to test;
 networks of width 0.25 from scratch. `b`: street photos (CCP) likewise, with CCP's own splits.
 `c-frozen`: CCP on a pretrained VGG-16 that stays as it is; its blocks' outputs are computed once.
