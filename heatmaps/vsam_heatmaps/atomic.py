@@ -21,21 +21,36 @@ def replacing(path: Path) -> Iterator[Path]:
     file is whole even after a power cut.
 
     Raises:
-        VsamError: If the operating system refuses, with the reason.
+        VsamError: If there is a pipe, a socket or a device, or the operating system refuses, with
+            the reason.
     """
+    target = Path(os.path.realpath(path))  # a link stays, and what it leads to is written
     # Not the process's number: machines that share a folder have the same ones.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if is_special(path):
+            raise VsamError(
+                f"Expected `{path}` to be a file, but it is a pipe, a socket or a device. Name a "
+                "file."
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        temporary.replace(target)
+        _sync(target.parent)
     except OSError as error:
         raise explain_os_error(error, f"write {path}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def is_special(path: Path) -> bool:
+    """Whether there is a pipe, a socket or a device, of which a rename would take the place.
+
+    So `/dev/null` would become a file, for all programs of the machine.
+    """
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def remove_leftovers(folder: Path, names: str, *, below: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Outputs must not replace what a command reads, or one another."""
+"""Outputs must not replace what a command reads, one another, or a device."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from .atomic import is_special
 from .errors import expected
 from .photos.photo import has_photo_name
 
@@ -13,7 +14,9 @@ from .photos.photo import has_photo_name
 def refuse_overwriting(
     outputs: Mapping[str, Path | None], inputs: Mapping[str, Iterable[Path]] | None = None
 ) -> None:
-    """Check before any work that no output is an input, or another output; links are followed.
+    """Check before any work that no output is an input, another output or a device.
+
+    Links are followed.
 
     Args:
         outputs: Files to be written, by the option that names them; None where it was not given.
@@ -21,7 +24,8 @@ def refuse_overwriting(
             name counts: other files may lie there.
 
     Raises:
-        VsamError: If one is; the option, the path and the other option are named.
+        VsamError: If one is; the option, the path and the other option are named. Also if there
+            is a pipe, a socket or a device.
     """
     read = {
         os.path.realpath(path): name for name, paths in (inputs or {}).items() for path in paths
@@ -36,4 +40,7 @@ def refuse_overwriting(
             other = next((read[str(f)] for f in Path(path).parents if str(f) in read), None)
         if other is not None:
             raise expected(name, f"another file than those of {other}", output, "Name another.")
+        if is_special(output):
+            told = f"{output}, which is a pipe, a socket or a device"
+            raise expected(name, "a file", told, "Name a file.")
         written[path] = name

@@ -56,6 +56,18 @@ def entries(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()]
 
 
+def test_an_output_that_is_a_pipe_is_refused_before_any_work(predict, album, tmp_path):
+    pipe = tmp_path / "pipe.jsonl"
+    os.mkfifo(pipe)
+    for name in ("--out", "--report"):
+        given = {"--out": tmp_path / "p.jsonl", "--report": tmp_path / "r.html"} | {name: pipe}
+        code, _, stderr = predict(album, *(word for pair in given.items() for word in pair))
+        assert code == 1
+        assert f"Expected `{name}` to be a file, but got {pipe}, which is a pipe" in stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["pipe.jsonl"]
+    assert pipe.is_fifo()
+
+
 def test_every_photo_gets_a_line_in_sorted_order(predict, album, tmp_path):
     out = tmp_path / "new" / "p.jsonl"
     code, stdout, stderr = predict(album, "--out", out)

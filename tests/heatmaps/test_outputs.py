@@ -1,7 +1,11 @@
-"""Outputs that would replace inputs or one another are refused."""
+"""Outputs that would replace inputs, one another or devices are refused."""
+
+import os
+import sys
 
 import pytest
 
+from vsam_heatmaps.atomic import write_text
 from vsam_heatmaps.errors import VsamError
 from vsam_heatmaps.outputs import refuse_overwriting
 
@@ -38,3 +42,33 @@ def test_in_a_folder_that_is_read_only_photos_are_in_the_way(tmp_path):
     for name in ("1.jpg", "sub/2.PNG"):
         assert "--photos" in refusal({"--out": tmp_path / name}, {"--photos": [tmp_path]})
     refuse_overwriting({"--out": tmp_path / "predictions.csv"}, {"--photos": [tmp_path]})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="makes a pipe")
+def test_a_pipe_or_device_is_refused_and_stays(tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / "stdout"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)  # as /dev/stdout is one
+    for output in (pipe, link):
+        assert refusal({"--report": output}) == (
+            f"Expected `--report` to be a file, but got {output}, which is a pipe, a socket or a "
+            "device. Name a file."
+        )
+        with pytest.raises(VsamError, match=r"^Expected `.*` to be a file, but it is a pipe, "):
+            write_text(output, "new")
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_a_link_leads_to_is_written_and_the_link_stays(tmp_path):
+    (tmp_path / "far").mkdir()
+    there, absent = tmp_path / "far" / "there.csv", tmp_path / "far" / "absent.csv"
+    there.write_text("old")
+    for target in (there, absent):
+        link = tmp_path / target.name
+        link.symlink_to(target)
+        write_text(link, "new")
+        assert link.is_symlink()
+        assert target.read_text() == "new"
+    assert len(list(tmp_path.rglob("*.*"))) == 4
