@@ -185,6 +185,22 @@ def test_a_reader_that_leaves_early_is_no_error(album, tiny_run):
     assert "Exception ignored" not in stderr
 
 
+def test_names_too_long_for_a_picture_end_no_run(predict, tmp_path):
+    names = ["服" * 83 + "一.jpg", "服" * 83 + "二.jpg", "x" * 223 + ".jpg", "x" * 224 + ".jpg"]
+    ids = [*(f"{name[:80]}/{name}" for name in names), "a" * 300 + "/" + "b" * 5000]
+    photos, pictures = tmp_path / "photos.parquet", tmp_path / "pictures"
+    stored = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(stored, "png")
+    write_table(table({"id": ids, "image": [stored.getvalue()] * len(ids)}), photos)
+    code, *_ = predict(photos, "--out", tmp_path / "p", "--attention", pictures)
+    assert code == 0
+    assert [entry["image"] for entry in entries(tmp_path / "p")] == sorted(ids)
+    found = {str(path.relative_to(pictures)) for path in pictures.rglob("*.attention.jpg")}
+    assert len(found) == len(ids)
+    assert f"{ids[2]}.attention.jpg" in found  # as long as a name may be
+    assert all(any(one.startswith(id_[:60]) for one in found) for id_ in ids)
+
+
 def test_attention_pictures_lie_under_their_ids(predict, album, tmp_path):
     pictures = tmp_path / "pictures"
     for _ in range(2):  # the second time over the first one's pictures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import json
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,10 @@ FORMATS = ("jsonl", "csv", "parquet")
 """How predictions are written; also how the files' names end. Each says the same."""
 
 ATTENTION_SUFFIX = ".attention.jpg"
+
+# Bytes: file systems take 255, and a file's name has 14 more while it is written.
+_LONGEST_FOLDER = 255
+_LONGEST_FILE = _LONGEST_FOLDER - 14 - len(ATTENTION_SUFFIX)
 
 # Overlays are for looking at: larger ones would fill disks.
 _OVERLAY_SIDE = 640
@@ -288,6 +293,8 @@ def shrink_for_overlay(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def write_attention(folder: Path, image: str, picture: NDArray[np.uint8]) -> Path:
     """Write a picture of the attention as `folder/<image>.attention.jpg`.
 
+    What is too long for a file's or a folder's name is cut, and ends in a hash.
+
     Args:
         folder: For the pictures; sub-folders follow the id.
         image: The photo's id.
@@ -300,6 +307,17 @@ def write_attention(folder: Path, image: str, picture: NDArray[np.uint8]) -> Pat
 
     done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
     assert done
-    path = folder / f"{image}{ATTENTION_SUFFIX}"
+    *above, name = image.split("/")
+    within = folder.joinpath(*(_fitting(part, _LONGEST_FOLDER) for part in above))
+    path = within / f"{_fitting(name, _LONGEST_FILE)}{ATTENTION_SUFFIX}"
     write_bytes(path, data.tobytes())
     return path
+
+
+def _fitting(name: str, longest: int) -> str:
+    """Cut a name to so many bytes of UTF-8; a hash of the whole keeps it apart from others."""
+    data = name.encode()
+    if len(data) <= longest:
+        return name
+    mark = f"~{hashlib.sha256(data).hexdigest()[:16]}"
+    return data[: longest - len(mark)].decode(errors="ignore") + mark
