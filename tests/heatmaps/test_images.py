@@ -501,3 +501,11 @@ def test_a_pillow_image_without_pixels_or_with_too_many_is_refused():
     for size, limit in (((0, 4), 100), ((11, 10), 100)):
         with pytest.raises(UnreadablePhotoError, match=f"it has {size[0]} x {size[1]} pixels"):
             from_pillow(Image.new("RGB", size), max_pixels=limit)
+
+
+@pytest.mark.parametrize("levels", [np.int32, np.float32])
+def test_a_pillow_image_whose_levels_may_reach_anywhere_is_refused(levels):
+    # As Pillow opens a 16-bit PGM; and as arrays from 0 to 1 become: white, and black.
+    image = Image.fromarray(np.array([[0, 1], [300, 65535]], levels))
+    with pytest.raises(UnreadablePhotoError, match=f"^its levels have 32 bits .mode {image.mode}"):
+        from_pillow(image)

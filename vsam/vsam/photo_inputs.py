@@ -16,7 +16,10 @@ from vsam_heatmaps.images import from_pillow, read_photo
 from vsam_heatmaps.paths import StrPath
 
 PhotoLike: TypeAlias = "NDArray[np.uint8] | Image | StrPath"
-"""An (H, W, 3) uint8 RGB array, a Pillow image of any mode, or a photo's path."""
+"""An (H, W, 3) uint8 RGB array, a Pillow image, or a photo's path.
+
+The image may have any mode but those of 32 bits, `I` and `F`.
+"""
 
 _RULE = "an (H, W, 3) uint8 RGB array, a Pillow image, or a path"
 

@@ -129,7 +129,8 @@ def from_pillow(image: Any, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8
     """Turn a Pillow image into upright 8-bit RGB, (H, W, 3) uint8, as `decode` does with a file.
 
     Raises:
-        UnreadablePhotoError: If it has no or too many pixels, or its file is damaged.
+        UnreadablePhotoError: If it has no or too many pixels, levels of 32 bits, whose range nobody
+            knows, or its file is damaged.
     """
     from PIL import ImageOps
 
@@ -137,6 +138,11 @@ def from_pillow(image: Any, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8
     if not 0 < width * height <= max_pixels:
         raise UnreadablePhotoError(
             f"it has {width} x {height} pixels, not 1 to the limit of {max_pixels}"
+        )
+    if image.mode in ("I", "F"):  # Pillow would cut off at 0 and 255, and all become white or black
+        raise UnreadablePhotoError(
+            f"its levels have 32 bits (mode {image.mode}), of which nobody knows how far they "
+            "reach; scale them to 8 bits"
         )
     try:
         upright = ImageOps.exif_transpose(image)
