@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -98,7 +99,9 @@ def run_app(app: typer.Typer, name: str) -> None:
     code = _refuse_empty(sys.argv[1:]) or _run(app, name)
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output is gone: `… | head`
+    except OSError as error:
+        # Without a word if the reader of our output is gone: `… | head`.
+        code = code or (0 if isinstance(error, BrokenPipeError) else _fail_to_write(error))
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
@@ -172,6 +175,8 @@ def _run(app: typer.Typer, name: str) -> int:
     except BrokenPipeError:
         return EXIT_ERROR
     except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _fail_to_write(error)
         if error.filename is None:
             raise
         # Not even whether it exists can be asked where a folder is closed or a name too long.
@@ -195,6 +200,10 @@ def _interrupted() -> int:
 def _fail(message: str, code: int) -> int:
     print(message, file=sys.stderr)
     return code
+
+
+def _fail_to_write(error: OSError) -> int:
+    return _fail(f"error: {explain_os_error(error, 'write')}", EXIT_ERROR)
 
 
 def print_version(asked: bool) -> None:
