@@ -86,6 +86,7 @@ def run_app(app: typer.Typer, name: str) -> None:
     # Threads of torch that wait must sleep, not spin: beside a second busy process (a loader, a
     # browser) spinning made a training step several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _open_closed_streams()
     _end_in_order()
     _keep_interrupts()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -104,6 +105,22 @@ def run_app(app: typer.Typer, name: str) -> None:
         code = code or (0 if isinstance(error, BrokenPipeError) else _fail_to_write(error))
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Let nobody read what goes to streams that the caller has closed, as some daemons do.
+
+    Python has None in their place. And the next file that is opened would have their number, so
+    that what a library says about a damaged photo would be written into a result.
+    """
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors="replace"))
 
 
 def _end_in_order() -> None:

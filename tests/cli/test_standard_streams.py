@@ -1,4 +1,4 @@
-"""Standard output that can't be written."""
+"""Standard output and error that can't be written, or that whoever calls a command has closed."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import pytest
 from tiny import command, environment
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="runs a shell")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="closes streams in a shell")
 
 
 def in_shell(line: str, *, unbuffered: bool = False) -> tuple[int, str]:
@@ -30,3 +30,11 @@ def test_a_full_disk_behind_standard_output_is_told_in_one_line(tmp_path, unbuff
         "then run the command again.\n",
     )
     assert (tmp_path / "out" / "photos" / "00000.jpg").exists()
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_change_nothing_that_is_done(tmp_path, closed):
+    code, said = in_shell(f"$vsam data mannequins {tmp_path}/out --count 1 {closed}")
+    assert code == 0
+    assert "Traceback" not in said
+    assert (tmp_path / "out" / "labels.csv").exists()
