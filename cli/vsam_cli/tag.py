@@ -27,6 +27,9 @@ def tag(
     root: Annotated[
         Path | None, typer.Option(help="Folder that ids are relative to. Default: the one given.")
     ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="Column of Parquet files that holds the photos.")
+    ] = None,
     token_file: Annotated[
         Path | None, typer.Option(help="File whose first line is a token of the server.")
     ] = None,
@@ -53,7 +56,7 @@ def tag(
     from vsam_heatmaps.photos import list_photos
 
     token = read_tokens(token_file)[0] if token_file else None
-    listed = list_photos(photos, root=root)
+    listed = list_photos(photos, root=root, image_column=image_column)
     unreadable: list[tuple[str, str]] = []
     with (
         TagClient(

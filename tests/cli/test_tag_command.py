@@ -3,6 +3,8 @@
 import json
 import threading
 
+from pyarrow import table
+from pyarrow.parquet import write_table
 from servers import WAIT, colour, name, photo, steered
 from tiny import call, the_error
 
@@ -49,3 +51,16 @@ def test_what_ends_it_names_the_photo(tmp_path, monkeypatch, capsys):
     assert told.startswith("error: Could not tag 'a.png'. The server at 127.0.0.1:1 ")
     assert call("vsam", ("tag", photos, "--server", "localhost"), monkeypatch) == 1
     assert "to be HOST:PORT, as localhost:8061" in the_error(capsys.readouterr().err)
+
+
+def test_a_column_of_photos_is_named_as_for_the_other_commands(tmp_path, monkeypatch, capsys):
+    photos = tmp_path / "shop.parquet"
+    front, back = photo(colour(1)), photo(colour(2))
+    write_table(table({"id": ["a"], "front": [front], "back": [back]}), photos)
+    with steered(tmp_path / "gate") as server:
+        given = ("tag", photos, "--server", server.address)
+        assert call("vsam", given, monkeypatch) == 1
+        assert "Name one with --image-column." in the_error(capsys.readouterr().err)
+        assert call("vsam", (*given, "--image-column", "back"), monkeypatch) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert (line["image"], line["category"]) == ("a", name(colour(2)))
