@@ -130,7 +130,7 @@ def predict(
 ) -> None:
     """Tag photos; the predictions are in the order of the photos' ids."""
     from vsam.prediction_files import output_path
-    from vsam_heatmaps.outputs import refuse_overwriting
+    from vsam_heatmaps.outputs import refuse_overwriting, refuse_photos
     from vsam_heatmaps.photos import list_photos
 
     if attention is not None and any(_lies_in(attention, folder) for folder in photos):
@@ -141,10 +141,12 @@ def predict(
     if threshold is not None and thresholds is not Thresholds.run:
         raise VsamError("Expected --threshold or --thresholds attribute to be given, but not both.")
 
-    refuse_overwriting({"--out": output_path(out), "--report": report}, {"PHOTOS": photos})
+    outputs = {"--out": output_path(out), "--report": report}
+    refuse_overwriting(outputs, {"PHOTOS": photos})
 
     # Heavy from here on; a list that can't be made is told before.
     listed = None if watch else list_photos(photos, root=root, image_column=image_column)
+    refuse_photos(outputs, listed or ())
 
     from vsam.folder_prediction import FolderOptions, predict_folder, watch_folders
     from vsam.prediction_files import format_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .atomic import is_special
 from .errors import expected
-from .photos.photo import has_photo_name
+from .photos.photo import Photo, has_photo_name
 
 
 def refuse_overwriting(
@@ -44,3 +44,27 @@ def refuse_overwriting(
             told = f"{output}, which is a pipe, a socket or a device"
             raise expected(name, "a file", told, "Name a file.")
         written[path] = name
+
+
+def refuse_photos(outputs: Mapping[str, Path | None], photos: Iterable[Photo]) -> None:
+    """Check before any work that no output is a photo that is read, whatever led to it.
+
+    A list may name photos anywhere, and a folder may have links to others.
+
+    Args:
+        outputs: See `refuse_overwriting`.
+        photos: All that are read.
+
+    Raises:
+        VsamError: If one is; the option and the path are named.
+    """
+    there = {name: path.stat() for name, path in outputs.items() if path and path.exists()}
+    for photo in photos if there else ():
+        try:
+            found = photo.path.stat()
+        except OSError:
+            continue
+        for name, output in there.items():
+            if os.path.samestat(found, output):
+                told = f"{outputs[name]}, which is the photo {photo.id!r}"
+                raise expected(name, "another file than the photos", told, "Name another.")

@@ -237,6 +237,10 @@ class TestView:
             assert "Expected `--out` to be another file than those of --photos" in said
         (tmp_path / "changed").mkdir()
         shutil.copy(right / "00001.jpg", tmp_path / "changed" / "00000.jpg")
+        (tmp_path / "changed" / "list.txt").write_text("00000.jpg\n")
+        listed = {"photos": tmp_path / "changed" / "list.txt"}
+        said = refusal(**listed, out=tmp_path / "changed" / "00000.jpg")
+        assert "Expected `--out` to be another file than the photos" in said
         said = refusal(photos=tmp_path / "changed")
         assert "is not the photo that was extracted under this id" in said
         said = refusal(out=tmp_path / "out.tga")

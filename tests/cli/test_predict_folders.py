@@ -148,6 +148,19 @@ def test_no_output_replaces_the_photos(predict, tmp_path, kind, option):
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize("option", ["--out", "--report"])
+def test_no_output_replaces_a_photo_that_a_list_names(predict, tmp_path, option):
+    photo = many_photos(tmp_path / "photos", 1) / "0000.jpg"
+    (tmp_path / "list.txt").write_text("photos/0000.jpg\n")
+    before = photo.read_bytes()
+    outputs = {"--out": tmp_path / "p", "--report": tmp_path / "r"} | {option: photo}
+    words = [word for pair in outputs.items() for word in pair]
+    code, _, stderr = predict(tmp_path / "list.txt", *words, "--format", "jsonl")
+    assert code == 1
+    assert f"Expected `{option}` to be another file than the photos" in the_error(stderr)
+    assert photo.read_bytes() == before
+
+
 @pytest.mark.parametrize("more", [(), ("--watch",)])
 def test_no_output_replaces_another_or_the_model(predict, tiny_run, tmp_path, more):
     photos = many_photos(tmp_path / "photos", 1)

@@ -7,7 +7,8 @@ import pytest
 
 from vsam_heatmaps.atomic import write_text
 from vsam_heatmaps.errors import VsamError
-from vsam_heatmaps.outputs import refuse_overwriting
+from vsam_heatmaps.outputs import refuse_overwriting, refuse_photos
+from vsam_heatmaps.photos import list_photos
 
 
 def refusal(*given) -> str:
@@ -72,3 +73,21 @@ def test_what_a_link_leads_to_is_written_and_the_link_stays(tmp_path):
         assert link.is_symlink()
         assert target.read_text() == "new"
     assert len(list(tmp_path.rglob("*.*"))) == 4
+
+
+def test_photos_that_a_list_or_a_link_leads_to_are_in_the_way(tmp_path):
+    (tmp_path / "far").mkdir()
+    photo = tmp_path / "far" / "1.jpg"
+    photo.touch()
+    (tmp_path / "list.txt").write_text("far/1.jpg\nfar/absent.jpg\n")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "far")
+    for given, output in (("list.txt", photo), ("in", photo), ("in", tmp_path / "in/link/1.jpg")):
+        photos = list_photos(tmp_path / given)
+        with pytest.raises(VsamError) as refused:
+            refuse_photos({"--report": None, "--out": output}, photos)
+        assert str(refused.value) == (
+            f"Expected `--out` to be another file than the photos, but got {output}, which is the "
+            f"photo {photos.ids[0]!r}. Name another."
+        )
+        refuse_photos({"--out": tmp_path / "list.txt", "--report": tmp_path / "new"}, photos)

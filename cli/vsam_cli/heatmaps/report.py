@@ -26,15 +26,17 @@ def report(
     seed: Annotated[int, typer.Option(help="Another seed chooses other random photos.")] = 0,
 ) -> None:
     """Write one HTML page about shards: figures, and pictures of typical and doubtful poses."""
-    from vsam_heatmaps.outputs import refuse_overwriting
+    from vsam_heatmaps.outputs import refuse_overwriting, refuse_photos
     from vsam_heatmaps.photos import list_photos
     from vsam_heatmaps.reports import write_report
 
     refuse_overwriting({"--out": out}, {"SHARDS": shards.glob("*.h5"), "--photos": photos or []})
+    listed = list_photos(photos, root=root, image_column=image_column) if photos else None
+    refuse_photos({"--out": out}, listed or ())
     write_report(
         shards,
         out,
-        photos=list_photos(photos, root=root, image_column=image_column) if photos else None,
+        photos=listed,
         samples=samples,
         seed=seed,
         progress=True,

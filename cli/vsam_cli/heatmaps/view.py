@@ -22,7 +22,7 @@ def view(
     image_column: ImageColumn = None,
 ) -> None:
     """Draw photos with their skeleton and each map laid over, one row for each."""
-    from vsam_heatmaps.outputs import refuse_overwriting
+    from vsam_heatmaps.outputs import refuse_overwriting, refuse_photos
     from vsam_heatmaps.overlays import view_records
     from vsam_heatmaps.photos import list_photos
     from vsam_heatmaps.shards import Shards
@@ -30,5 +30,6 @@ def view(
     refuse_overwriting({"--out": out}, {"--photos": photos})
     records = Shards(shards)
     listed = list_photos(photos, root=root, image_column=image_column)
+    refuse_photos({"--out": out}, listed)
     view_records(records, ids, listed, out)
     typer.echo(f"Wrote {out}.")
