@@ -201,6 +201,23 @@ def test_names_too_long_for_a_picture_end_no_run(predict, tmp_path):
     assert all(any(one.startswith(id_[:60]) for one in found) for id_ in ids)
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-16"])
+def test_a_table_is_the_same_whatever_the_encoding_of_standard_output(
+    predict, album, tiny_run, tmp_path, encoding
+):
+    assert predict(album, "--out", tmp_path / "p.csv")[0] == 3
+    given = [album, "--model", tiny_run, "--device", "cpu", "--out", "-", "--format", "csv"]
+    done = subprocess.run(
+        [command("vsam-predict"), *given],
+        env=environment() | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert done.stdout == (tmp_path / "p.csv").read_bytes()
+
+
 def test_attention_pictures_lie_under_their_ids(predict, album, tmp_path):
     pictures = tmp_path / "pictures"
     for _ in range(2):  # the second time over the first one's pictures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -63,10 +64,14 @@ def output_path(out: str) -> Path | None:
 def opened_output(out: str) -> Iterator[TextIO]:
     """Open a file that appears when it is whole, or standard output for `-`.
 
+    Both are UTF-8, but on a terminal, which has its own encoding.
+
     Raises:
         VsamError: If it is a folder, or can't be written.
     """
     if out == STANDARD_OUTPUT:
+        if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+            sys.stdout.reconfigure(encoding="utf-8")
         try:
             yield sys.stdout
             sys.stdout.flush()
