@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 import pytest
 from PIL import Image
+from pyarrow.parquet import read_schema
 
 from vsam.folder_prediction import FolderOptions, FolderReport, watch_folders
 from vsam.folder_prediction.partial import partial_path
@@ -75,6 +76,23 @@ def write(path: Path, seed: int) -> bytes:
     rng = np.random.default_rng(seed)
     Image.fromarray(rng.integers(0, 256, (64, 48, 3), dtype=np.uint8)).save(path)
     return path.read_bytes()
+
+
+def test_a_table_has_its_columns_though_no_photo_came(tiny_run, tmp_path):
+    columns = []
+    for number, name in enumerate(("empty", "inbox")):
+        folder, out = tmp_path / name, tmp_path / f"{name}.parquet"
+        folder.mkdir()
+        with Watch(folder, out, tiny_run) as watch:
+            if number:
+                write(folder / "a.png", 0)
+                watch.wait_for(lambda lines: set(lines) == {"a.png"})
+            done = watch.end()
+        assert isinstance(done, FolderReport), done
+        assert done.photos == number
+        columns.append(read_schema(out))
+    assert columns[0].names[:2] == ["image", "category"]
+    assert columns[0] == columns[1]
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])

@@ -93,7 +93,7 @@ def watch_folders(
     with opened_partial(Path(out), settings, resume=options.resume, keep=True) as partial:
         if options.resume:
             remove_stale(options)
-        kept = _Kept(partial, Path(out), options, labels, looks)
+        kept = _Kept(partial, Path(out), options, labels, looks, tagger.form)
         _watch(looks, tagger, kept, stop, seconds)
         summary = kept.write()
     finish_report(options, summary)
@@ -187,8 +187,15 @@ class _Kept:
     """Lines to the journal, and from there to the output whenever all that is there is tagged."""
 
     def __init__(
-        self, partial: Partial, out: Path, options: FolderOptions, labels: Labels, looks: _Looks
+        self,
+        partial: Partial,
+        out: Path,
+        options: FolderOptions,
+        labels: Labels,
+        looks: _Looks,
+        form: dict[str, Any],
     ) -> None:
+        self._form = form  # of lines that may come, should none have come yet
         self._journal: Journal = partial.journal
         self._file, self._out, self._options = partial.pictures, out, options
         self._labels, self._tagged = labels, looks.tagged
@@ -226,7 +233,8 @@ class _Kept:
                 summary.add(line, chosen)
                 yield line
 
-        write_output(self._out, self._options, self._labels, lines(), self._journal.form)
+        form = self._journal.form or self._form
+        write_output(self._out, self._options, self._labels, lines(), form)
         self._unwritten = False
         took = time.monotonic() - start
         self._next_write = time.monotonic() + took / _SHARE_FOR_WRITING
