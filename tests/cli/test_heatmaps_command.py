@@ -6,6 +6,7 @@ import tarfile
 
 import numpy as np
 import pytest
+from made_shards import make_record, write
 from PIL import Image
 
 from vsam_heatmaps import Shards
@@ -280,6 +281,13 @@ class TestList:
         assert len(everything) == 14
         found = call_command(NAME, "list", out, "--status", "ok", "--json").stdout
         assert json.loads(found) == {"image": "a\tb\n.jpg", "status": "ok", "reason": ""}
+
+    def test_no_name_speaks_to_the_terminal(self, call_command, tmp_path):
+        ids = ["\t\\.jpg", "\v.jpg", "\x1b[2J服\u3000é.jpg", "\x7f.jpg", "\x85.jpg"]
+        write(tmp_path, 0, [make_record(id_) for id_ in ids])
+        listed = call_command(NAME, "list", tmp_path).stdout
+        shown = [r"\t\\.jpg", r"\x0b.jpg", "\\x1b[2J服\u3000é.jpg", r"\x7f.jpg", r"\x85.jpg"]
+        assert listed == "".join(f"{name}\tok\t\n" for name in shown)
 
     def test_refusals(self, call_command, tmp_path):
         done = call_command(NAME, "list", tmp_path)

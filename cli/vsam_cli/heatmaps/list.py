@@ -42,5 +42,9 @@ def list_records(
             typer.echo("\t".join((id_.translate(_ESCAPED), name, reason.translate(_ESCAPED))))
 
 
-# So that a line is a photo, whatever its name: file names may hold tabs and line ends.
-_ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+# So that a line is a photo, whatever its name, and no name speaks to the terminal: file names may
+# hold tabs, line ends and all other control characters.
+_ESCAPED = str.maketrans(
+    {chr(code): f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+    | {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+)
