@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from vsam_heatmaps import interrupts
-from vsam_heatmaps.errors import VsamError, explain_os_error
+from vsam_heatmaps.errors import VsamError, explain_os_error, one_line
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -215,7 +215,7 @@ def _interrupted() -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(message, file=sys.stderr)
+    print(one_line(message), file=sys.stderr)
     return code
 
 
@@ -258,7 +258,7 @@ def tell_unreadable(
     """
     log = logging.getLogger("vsam")
     for id_, reason in unreadable[:shown]:
-        log.warning("%s: %r: %s", what, id_, reason)
+        log.warning("%s: %r: %s", what, id_, one_line(reason))
     more = (len(unreadable) if count is None else count) - min(shown, len(unreadable))
     if more:
         where = f": {all_are_in}" if all_are_in else ""

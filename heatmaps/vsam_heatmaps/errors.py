@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_CONTROLS |= {ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"}
+
 
 class VsamError(Exception):
     """Something outside the program is wrong: a file, a value, a folder, a disk.
@@ -43,3 +46,12 @@ def explain_os_error(error: OSError, doing: str) -> VsamError:
         errno.EROFS: " Name a folder on a disk that can be written.",
     }.get(error.errno or 0, "")
     return VsamError(f"Could not {doing}: {reason}.{remedy}")
+
+
+def one_line(text: str) -> str:
+    r"""Escape control characters: names of files may hold line ends, and what steers a terminal.
+
+    >>> print(one_line("a\nb"))
+    a\nb
+    """
+    return text.translate(_CONTROLS)

@@ -38,6 +38,27 @@ class TestVerify:
             assert done.returncode == 0
             assert done.stdout == f"1 shard, 24 records, 24 photos: whole. {rest}"
 
+    def test_a_finding_and_an_error_are_a_line_whatever_the_name(
+        self, call_command, mannequins, tmp_path
+    ):
+        name, photos = "n\nl\x1b[2J.jpg", tmp_path / "photos"
+        photos.mkdir()
+        shutil.copy(mannequins / "photos" / "00000.jpg", photos / name)
+        write(tmp_path, 0, [make_record(name)])  # of another photo
+        shown = rf"{photos}/n\nl\x1b[2J.jpg"
+        done = call_command(NAME, "verify", tmp_path, "--photos", photos)
+        told, _ = done.stdout.splitlines()
+        assert done.returncode == 4
+        assert told.endswith(f": the contents of {shown} are not those that were extracted")
+        given = (tmp_path, "--photos", photos, "--out", tmp_path / "out")
+        assert f": {shown} is another photo than" in one_line(call_command(NAME, "export", *given))
+        shutil.copy(photos / name, photos / "x.jpg")
+        same_photo = hashlib.sha256((photos / name).read_bytes()).digest()
+        write(tmp_path, 0, [make_record(name), make_record("x.jpg", sha256=same_photo)])
+        skipping = ("--out", tmp_path / "new", "--on-error", "skip")
+        done = call_command(NAME, "export", tmp_path, "--photos", photos, *skipping)
+        assert f"left out: {name!r}: {shown} is another photo than" in done.stderr
+
     def test_findings_are_lines_and_exit_code_4(self, call_command, mannequins, shards, tmp_path):
         copied = shutil.copytree(shards, tmp_path / "shards")
         with h5py.File(copied / "shard-000000.h5", "r+") as file:

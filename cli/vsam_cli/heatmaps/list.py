@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from vsam_heatmaps.errors import one_line
+
 
 class StatusName(StrEnum):
     """What became of a photo."""
@@ -39,12 +41,9 @@ def list_records(
         if as_json:
             typer.echo(json.dumps({"image": id_, "status": name, "reason": reason}))
         else:
-            typer.echo("\t".join((id_.translate(_ESCAPED), name, reason.translate(_ESCAPED))))
+            typer.echo("\t".join((_escaped(id_), name, _escaped(reason))))
 
 
-# So that a line is a photo, whatever its name, and no name speaks to the terminal: file names may
-# hold tabs, line ends and all other control characters.
-_ESCAPED = str.maketrans(
-    {chr(code): f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-    | {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
-)
+def _escaped(text: str) -> str:
+    """Escape control characters, and backslashes, so that different names stay different."""
+    return one_line(text.replace("\\", "\\\\"))

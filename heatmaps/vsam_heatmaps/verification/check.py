@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from ..errors import UnreadablePhotoError, VsamError
+from ..errors import UnreadablePhotoError, VsamError, one_line
 from ..images import MAX_PIXELS, max_bytes
 from ..names import NameBlock
 from ..photos import Photo, Photos
@@ -50,7 +50,8 @@ class Finding:
 
     def __str__(self) -> str:
         """Tell it in one line, whatever characters the id has."""
-        return ": ".join((self.shard or "photos", *([repr(self.id)] if self.id else ()), self.what))
+        about = [repr(self.id)] if self.id else []
+        return one_line(": ".join((self.shard or "photos", *about, self.what)))
 
 
 @dataclass
