@@ -6,6 +6,7 @@ import codecs
 import re
 from pathlib import Path
 
+from ..atomic import is_special
 from ..errors import VsamError, explain_os_error
 from ..paths import StrPath
 from .coco import read_coco
@@ -32,6 +33,11 @@ def open_keypoints(path: StrPath) -> KeypointFile:
         return read_openpose(path)
     if not path.exists():
         raise VsamError(f"Expected `{path}` to hold keypoints, but it is not there. {READ}")
+    if is_special(path):
+        raise VsamError(
+            f"Expected `{path}` to hold keypoints, but it is a pipe, a socket or a device, and "
+            "they are read twice. Write them into a file."
+        )
     try:
         with path.open("rb") as file:
             start = file.read(4096).removeprefix(codecs.BOM_UTF8).lstrip()

@@ -2,7 +2,9 @@
 
 import json
 import multiprocessing
+import os
 import pickle
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -269,4 +271,16 @@ def test_what_is_no_keypoint_file(tmp_path, content, reason):
         f"Expected `{path}` to hold keypoints, but {reason}. What is read: COCO or COCO-WholeBody "
         "keypoints in JSON (annotations or a list of results), a folder of OpenPose's "
         "*_keypoints.json, and DeepFashion's list_landmarks.txt."
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="makes a pipe")
+@pytest.mark.timeout(20)
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")  # as `<(gunzip < keypoints.json.gz)` is one
+    with pytest.raises(VsamError) as refused:
+        open_keypoints(tmp_path / "pipe.json")
+    assert str(refused.value) == (
+        f"Expected `{tmp_path}/pipe.json` to hold keypoints, but it is a pipe, a socket or a "
+        "device, and they are read twice. Write them into a file."
     )
