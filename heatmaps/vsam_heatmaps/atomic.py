@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
 import shutil
@@ -53,19 +54,32 @@ def is_special(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def remove_leftovers(folder: Path, names: str, *, below: bool = False) -> None:
-    """Remove what killed processes left in a folder when they were `replacing` files.
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left when they were `replacing` a file.
 
-    Nobody else may be writing these files now.
+    Nobody else may be writing it now.
+
+    Args:
+        path: The file.
+    """
+    target = Path(os.path.realpath(path))
+    for leftover in target.parent.glob(_temporary_names(glob.escape(target.name))):
+        leftover.unlink(missing_ok=True)
+
+
+def remove_leftovers_below(folder: Path, names: str) -> None:
+    """Remove what killed processes left in a folder, and those in it, as `remove_leftovers` does.
 
     Args:
         folder: Where to look; need not be there.
         names: Pattern of the names that the files were to have, as for `Path.glob`.
-        below: Look in its sub-folders, too.
     """
-    pattern = f".{names}.{'[0-9a-f]' * 8}.tmp"
-    for leftover in folder.rglob(pattern) if below else folder.glob(pattern):
+    for leftover in folder.rglob(_temporary_names(names)):
         leftover.unlink(missing_ok=True)
+
+
+def _temporary_names(names: str) -> str:
+    return f".{names}.{'[0-9a-f]' * 8}.tmp"
 
 
 @contextlib.contextmanager

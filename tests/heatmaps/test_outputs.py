@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from vsam_heatmaps.atomic import write_text
+from vsam_heatmaps.atomic import remove_leftovers, write_text
 from vsam_heatmaps.errors import VsamError
 from vsam_heatmaps.outputs import refuse_overwriting, refuse_photos
 from vsam_heatmaps.photos import list_photos
@@ -73,6 +73,19 @@ def test_what_a_link_leads_to_is_written_and_the_link_stays(tmp_path):
         assert link.is_symlink()
         assert target.read_text() == "new"
     assert len(list(tmp_path.rglob("*.*"))) == 4
+
+
+def test_what_killed_processes_left_is_removed_where_a_link_leads(tmp_path):
+    for folder in ("here", "far"):
+        (tmp_path / folder).mkdir()
+        for name in (".real[1].csv.0123abcd.tmp", ".real[1].csv.tmp", ".real1.csv.0123abcd.tmp"):
+            (tmp_path / folder / name).touch()
+    link = tmp_path / "here" / "link.csv"
+    link.symlink_to(tmp_path / "far" / "real[1].csv")
+    remove_leftovers(link)
+    assert len(list((tmp_path / "here").iterdir())) == 4
+    left = sorted(path.name for path in (tmp_path / "far").iterdir())
+    assert left == [".real1.csv.0123abcd.tmp", ".real[1].csv.tmp"]
 
 
 def test_photos_that_a_list_or_a_link_leads_to_are_in_the_way(tmp_path):

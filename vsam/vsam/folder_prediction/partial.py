@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import logging
 import shutil
@@ -74,7 +73,7 @@ def opened_partial(
                 _remove(folder, but=_LOCK)
                 record = {"format_version": FORMAT_VERSION, "settings": settings}
                 write_text(folder / _SETTINGS, json.dumps(record, indent=2) + "\n")
-            remove_leftovers(out.parent, glob.escape(out.name))
+            remove_leftovers(out)
             journal = Journal(folder / _JOURNAL)
             stack.callback(journal.close)
             try:

@@ -9,14 +9,17 @@ killed, what the journal holds is finished, and everything else is done again.
 from __future__ import annotations
 
 import contextlib
-import glob
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vsam_heatmaps.atomic import prepare_output_folder, remove_leftovers
+from vsam_heatmaps.atomic import (
+    prepare_output_folder,
+    remove_leftovers,
+    remove_leftovers_below,
+)
 from vsam_heatmaps.photos import Photo, Photos
 from vsam_heatmaps.progress import track
 
@@ -221,9 +224,9 @@ def prepare_attention(folder: Path) -> None:
 def remove_stale(options: FolderOptions) -> None:
     """Remove what a killed process left half written beside the output."""
     if options.attention is not None:
-        remove_leftovers(options.attention, f"*{ATTENTION_SUFFIX}", below=True)
+        remove_leftovers_below(options.attention, f"*{ATTENTION_SUFFIX}")
     if options.report is not None:
-        remove_leftovers(options.report.parent, glob.escape(options.report.name))
+        remove_leftovers(options.report)
 
 
 def finish_report(options: FolderOptions, summary: Summary) -> None:
