@@ -143,7 +143,8 @@ def compose_regions(
     position = {name: index for index, name in enumerate(channels)}
     rows = [[position[name] for name in _members(region, position)] for region in regions]
     # (C, H, W) -> (R, H, W)
-    return np.stack([heatmaps[members].max(axis=0) for members in rows])
+    composed = [heatmaps[members].max(axis=0) for members in rows]
+    return np.stack(composed) if composed else heatmaps[:0]
 
 
 def _members(region: str, position: Mapping[str, int]) -> tuple[str, ...]:

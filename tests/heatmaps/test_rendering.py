@@ -104,6 +104,7 @@ def test_joint_channels_parts_and_regions_are_one_picture(keypoints, side, sigma
         indices = [index for part in REGION_PARTS[name] for index in PART_INDICES[part]]
         np.testing.assert_array_equal(from_parts[number], joints[indices].max(axis=0))
         np.testing.assert_array_equal(from_joints[number], joints[indices].max(axis=0))
+    assert compose_regions(joints, LANDMARKS, []).shape == (0, side, side)
     one = compose_regions(joints, LANDMARKS, ["left_wrist"])[0]
     np.testing.assert_array_equal(one, joints[15])
 
