@@ -218,6 +218,18 @@ def test_a_table_is_the_same_whatever_the_encoding_of_standard_output(
     assert done.stdout == (tmp_path / "p.csv").read_bytes()
 
 
+def test_a_photo_that_broke_keeps_no_older_picture(predict, tmp_path):
+    photos, pictures = tmp_path / "photos", tmp_path / "pictures"
+    (photos / "sub").mkdir(parents=True)
+    for number in range(2):
+        Image.new("RGB", (9, 9)).save(photos / "sub" / f"{number}.png")
+    given = (photos, "--out", tmp_path / "p", "--attention", pictures)
+    assert predict(*given)[0] == 0
+    (photos / "sub" / "1.png").write_bytes(b"no photo")
+    assert predict(*given)[0] == 3
+    assert [path.name for path in pictures.rglob("*.jpg")] == ["0.png.attention.jpg"]
+
+
 def test_attention_pictures_lie_under_their_ids(predict, album, tmp_path):
     pictures = tmp_path / "pictures"
     for _ in range(2):  # the second time over the first one's pictures

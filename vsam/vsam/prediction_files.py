@@ -312,11 +312,30 @@ def write_attention(folder: Path, image: str, picture: NDArray[np.uint8]) -> Pat
 
     done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
     assert done
-    *above, name = image.split("/")
-    within = folder.joinpath(*(_fitting(part, _LONGEST_FOLDER) for part in above))
-    path = within / f"{_fitting(name, _LONGEST_FILE)}{ATTENTION_SUFFIX}"
+    path = _attention_path(folder, image)
     write_bytes(path, data.tobytes())
     return path
+
+
+def remove_attention(folder: Path, image: str) -> None:
+    """Remove the picture that `write_attention` made of a photo, if there is one.
+
+    Raises:
+        VsamError: If it can't be removed.
+    """
+    path = _attention_path(folder, image)
+    try:
+        path.unlink(missing_ok=True)
+    except NotADirectoryError:  # so there is none
+        pass
+    except OSError as error:
+        raise explain_os_error(error, f"remove {path}") from error
+
+
+def _attention_path(folder: Path, image: str) -> Path:
+    *above, name = image.split("/")
+    within = folder.joinpath(*(_fitting(part, _LONGEST_FOLDER) for part in above))
+    return within / f"{_fitting(name, _LONGEST_FILE)}{ATTENTION_SUFFIX}"
 
 
 def _fitting(name: str, longest: int) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from vsam_heatmaps.photos import Photo
 
 from ..attention_maps import shrink
-from ..prediction_files import shrink_for_overlay, write_attention
+from ..prediction_files import remove_attention, shrink_for_overlay, write_attention
 from ..predictions import Tagged
 from . import pictures
 from .lines import Block, Line, Task, form_of, stamp_of_photo
@@ -93,6 +93,8 @@ class Tagger:
     def _line(self, tagged: Tagged, task: Task, stamp: Any) -> Line:
         options, prediction = self._options, tagged.prediction
         if prediction is None:
+            if options.attention is not None:  # what was there before may have had one
+                remove_attention(options.attention, tagged.photo.id)
             return Line(tagged.photo.id, stamp, {"error": tagged.error})
         entry = prediction.describe(threshold=options.threshold, all_scores=options.all_scores)
         above = entry
