@@ -266,8 +266,7 @@ def sweeps(of: dict[str, Part]) -> dict[str, tuple[Part, ...]]:
         "clutter": (
             _changed(of["a300"], "crowded", "before full rails of garments", data=CROWDED),
         ),
-        "decay-a300": _with_decay(of["a300"]),
-        "decay-a1000": _with_decay(of["a1000"]),
+        **{f"decay-{name}": _with_decay(part) for name, part in of.items()},
     }
 
 
