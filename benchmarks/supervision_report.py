@@ -261,7 +261,11 @@ def _sweep(name: str, points: Sequence[PartResults], parts: Mapping[str, PartRes
         if base and point.has(each) and base.has(each)
         if (change := point.change(each, base)) is not None
     ]
-    return lines + (_table(["", "difference", "attribute mAP"], gains) if gains else [])
+    lines += _table(["", "difference", "attribute mAP"], gains) if gains else []
+    for point in points:
+        if by_kind := _by_kind(point):
+            lines += [f"*{point.part.title}*", "", *by_kind]
+    return lines
 
 
 def _as_json(results: PartResults) -> dict[str, Any]:
