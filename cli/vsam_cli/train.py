@@ -56,6 +56,7 @@ class Regulariser(StrEnum):
 class LambdaDecay(StrEnum):
     """How λ falls after its warm-up."""
 
+    auto = "auto"
     none = "none"
     linear = "linear"
     cosine = "cosine"
@@ -148,7 +149,10 @@ def train(
     ] = None,
     lambda_decay: Annotated[
         LambdaDecay | None,
-        typer.Option(help="How λ falls from there to 0 at the end. [default: none]"),
+        typer.Option(
+            help="How λ falls from there to 0 at the end; auto is cosine with region attention, "
+            "else none. [default: auto]"
+        ),
     ] = None,
     regulariser: Annotated[
         Regulariser | None,

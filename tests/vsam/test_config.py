@@ -202,6 +202,21 @@ def test_without_a_regulariser_training_needs_no_heatmaps():
     assert resolve_config(None, NEEDED).supervised
 
 
+@pytest.mark.parametrize(
+    ("changed", "decay"),
+    [
+        ({}, "none"),
+        ({"attention": "regions"}, "cosine"),
+        ({"attention": "regions", "lambda_decay": "none"}, "none"),
+        ({"attention": "regions", "lambda_decay": "auto"}, "cosine"),
+        ({"attention": "regions", "pose_weight": 0.0}, "none"),
+        ({"attention": "regions", "regulariser": "none"}, "none"),
+    ],
+)
+def test_where_nothing_else_is_asked_for_the_weight_of_poses_falls_with_regions(changed, decay):
+    assert resolve_config(None, {**NEEDED, **changed}).lambda_decay == decay
+
+
 @pytest.mark.parametrize("changed", [{"learn_temperature": True}, {"temperature": 0.5}])
 def test_a_temperature_without_a_soft_maximum_is_refused(changed):
     for without in ({"regulariser": "bce"}, {"regulariser": "none"}, {"pose_weight": 0.0}):

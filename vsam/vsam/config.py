@@ -54,7 +54,8 @@ class TrainConfig:
             `vsam_datasets.read_category_regions`.
         pose_weight: λ, the weight of that supervision; 0 trains without poses.
         lambda_warmup: Epochs over which λ rises from 0, along a line; parts of epochs count.
-        lambda_decay: How λ falls to 0 from there to the end: `linear`, `cosine`, or `none`.
+        lambda_decay: How λ falls to 0 from there to the end: `linear`, `cosine`, or `none`; `auto`
+            becomes `cosine` with region attention that poses supervise, and `none` else.
         regulariser: What the supervision measures: one of `REGULARISERS`; `none` trains without
             poses, `auto` becomes `kl` with region attention and `l2`, the published one, else.
         temperature: τ of the soft maximum softmax₂d(Ŝ/τ) that some of them take of a single map.
@@ -98,7 +99,7 @@ class TrainConfig:
     category_regions: Path | None = None
     pose_weight: float = 10.0
     lambda_warmup: float = 0.0
-    lambda_decay: str = "none"
+    lambda_decay: str = "auto"
     regulariser: str = "auto"
     temperature: float = 1.0
     learn_temperature: bool = False
@@ -130,6 +131,9 @@ class TrainConfig:
         self._require_choices()
         if self.regulariser == "auto":
             object.__setattr__(self, "regulariser", "kl" if self.attention == "regions" else "l2")
+        if self.lambda_decay == "auto":
+            falls = self.attention == "regions" and self.supervised
+            object.__setattr__(self, "lambda_decay", "cosine" if falls else "none")
         self._settle_regions()
         if self.init is not None and self.backbone_weights is not None:
             raise VsamError(
@@ -231,7 +235,7 @@ class TrainConfig:
             "device": DEVICES,
             "precision": PRECISIONS,
             "regulariser": ("auto", *REGULARISERS),
-            "lambda_decay": LAMBDA_DECAYS,
+            "lambda_decay": ("auto", *LAMBDA_DECAYS),
         }.items():
             if getattr(self, name) not in choices:
                 raise expected(name, f"one of {', '.join(choices)}", getattr(self, name))

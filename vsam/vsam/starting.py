@@ -51,10 +51,10 @@ def require_same_run(config: TrainConfig, labels: Labels) -> None:
     last = config.out / run_folder.LAST
     if not last.is_file():
         raise VsamError(f"Expected {config.out} to hold a run to resume, but {last} is missing.")
-    # A run from before there was an option had its default, and before there were regions a
-    # regulariser by its name.
+    # A run from before there was an option had its default, and those that are `auto` now what
+    # they were then.
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
-    defaults |= {"regulariser": "l2"}
+    defaults |= {"regulariser": "l2", "lambda_decay": "none"}
     before = defaults | run_folder.read_description(config.out).training
     # Where things lie, how they run and how long is the user's to change; the rest is the run.
     free = ("data", "photos", "heatmaps", "out", "device", "num_workers", "max_pixels", "epochs")
