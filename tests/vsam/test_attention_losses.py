@@ -73,7 +73,7 @@ def tensors(*arrays: np.ndarray) -> list[torch.Tensor]:
 def test_names_are_those_that_can_be_chosen():
     assert set(REGULARISERS) == {*MEASURES, "none"}
     assert tuple(Regulariser) == ("auto", *REGULARISERS)
-    assert tuple(LambdaDecay) == LAMBDA_DECAYS
+    assert tuple(LambdaDecay) == ("auto", *LAMBDA_DECAYS)
 
 
 @pytest.mark.parametrize("name", MEASURES)

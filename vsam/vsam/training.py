@@ -278,7 +278,7 @@ def _train_epoch(
             )
             if not terms.total.isfinite():
                 raise VsamError(
-                    f"The loss became {float(terms.total)} in epoch {epoch + 1}, step {step + 1}, "
+                    f"The loss became {terms.total.item()} in epoch {epoch + 1}, step {step + 1}, "
                     f"on {listed(ids_of(loader, batch))}. The last whole epoch is kept; try a "
                     "lower --lr, or --batch-norm."
                 )
