@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -237,6 +238,15 @@ Version = Annotated[
     typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
 ]
 """The option that every command has."""
+
+
+Root = Annotated[
+    Path | None, typer.Option(help="Folder that ids are relative to. Default: the one given.")
+]
+ImageColumn = Annotated[
+    str | None, typer.Option(help="Column of Parquet files that holds the photos.")
+]
+"""Options of commands that tag photos; see `heatmaps.options` for those that look at them again."""
 
 
 def tell_unreadable(

@@ -11,7 +11,7 @@ import typer
 from vsam_heatmaps.counting import counted
 from vsam_heatmaps.errors import VsamError
 
-from .common import EXIT_SOME_UNREADABLE, tell_unreadable
+from .common import EXIT_SOME_UNREADABLE, ImageColumn, tell_unreadable
 
 
 class Format(StrEnum):
@@ -53,9 +53,7 @@ def export(
     root: Annotated[
         Path | None, typer.Option(help="Folder that ids of photos are relative to.")
     ] = None,
-    image_column: Annotated[
-        str | None, typer.Option(help="Column of Parquet files that holds the photos.")
-    ] = None,
+    image_column: ImageColumn = None,
 ) -> None:
     """Turn a run into a network for another runtime; vsam-predict --model takes it as well."""
     from vsam_heatmaps.photos import list_photos

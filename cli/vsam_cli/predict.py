@@ -17,6 +17,8 @@ from vsam_heatmaps.errors import VsamError
 from .common import (
     EXIT_CODES,
     EXIT_SOME_UNREADABLE,
+    ImageColumn,
+    Root,
     Version,
     make_app,
     run_app,
@@ -101,12 +103,8 @@ def predict(
     engine: Annotated[
         Engine, typer.Option(help="Where it runs: this machine, or a Ray cluster.")
     ] = Engine.local,
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that ids are relative to. Default: the one given.")
-    ] = None,
-    image_column: Annotated[
-        str | None, typer.Option(help="Column of Parquet files that holds the photos.")
-    ] = None,
+    root: Root = None,
+    image_column: ImageColumn = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Photos in one forward pass.")] = 32,
     workers: Annotated[
         int | None,

@@ -9,7 +9,7 @@ import typer
 
 from vsam_heatmaps.errors import UnreadablePhotoError, VsamError
 
-from .common import EXIT_SOME_UNREADABLE, tell_unreadable
+from .common import EXIT_SOME_UNREADABLE, ImageColumn, Root, tell_unreadable
 
 
 def tag(
@@ -24,12 +24,8 @@ def tag(
     all_scores: Annotated[
         bool, typer.Option("--all-scores", help="List every category and attribute.")
     ] = False,
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that ids are relative to. Default: the one given.")
-    ] = None,
-    image_column: Annotated[
-        str | None, typer.Option(help="Column of Parquet files that holds the photos.")
-    ] = None,
+    root: Root = None,
+    image_column: ImageColumn = None,
     token_file: Annotated[
         Path | None, typer.Option(help="File whose first line is a token of the server.")
     ] = None,

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from .errors import VsamError, explain_os_error
 
+LONGEST_NAME = 255 - 14
+"""Bytes of a name that `replacing` can write: file systems take 255, a temporary's has 14 more."""
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -26,7 +29,8 @@ def replacing(path: Path) -> Iterator[Path]:
             the reason.
     """
     target = Path(os.path.realpath(path))  # a link stays, and what it leads to is written
-    # Not the process's number: machines that share a folder have the same ones.
+    # 14 bytes more, see `LONGEST_NAME`. Not the process's number: machines that share a folder have
+    # the same ones.
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         if is_special(path):

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vsam_heatmaps.atomic import replacing, write_bytes
+from vsam_heatmaps.atomic import LONGEST_NAME, replacing, write_bytes
 from vsam_heatmaps.errors import VsamError, explain_os_error
 from vsam_heatmaps.paths import StrPath
 
@@ -30,9 +30,8 @@ FORMATS = ("jsonl", "csv", "parquet")
 
 ATTENTION_SUFFIX = ".attention.jpg"
 
-# Bytes: file systems take 255, and a file's name has 14 more while it is written.
-_LONGEST_FOLDER = 255
-_LONGEST_FILE = _LONGEST_FOLDER - 14 - len(ATTENTION_SUFFIX)
+_LONGEST_FOLDER = 255  # bytes
+_LONGEST_FILE = LONGEST_NAME - len(ATTENTION_SUFFIX)
 
 # Overlays are for looking at: larger ones would fill disks.
 _OVERLAY_SIDE = 640

@@ -11,7 +11,7 @@ import typer
 
 from vsam_heatmaps.counting import counted
 
-from ..common import EXIT_SOME_UNREADABLE, tell_unreadable
+from ..common import EXIT_SOME_UNREADABLE, ImageColumn, tell_unreadable
 
 
 class Channels(StrEnum):
@@ -82,9 +82,7 @@ def extract(
             help="Folder that ids are relative to. Default: each folder given; for a file, its own."
         ),
     ] = None,
-    image_column: Annotated[
-        str | None, typer.Option(help="Column of Parquet files that holds the photos.")
-    ] = None,
+    image_column: ImageColumn = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes. Default: one for each core.")
     ] = None,
