@@ -96,7 +96,7 @@ class Part:
         pose_weight: λ of the variants that poses supervise, by `attention`.
         variants: Which are trained.
         design: Of region attention.
-        lambda_decay: How λ falls from the first epoch to the last, as in `TrainConfig`.
+        lambda_decay: How λ falls while it trains, as in `TrainConfig`.
     """
 
     name: str
@@ -109,7 +109,7 @@ class Part:
     pose_weight: dict[str, float] = field(default_factory=dict)
     variants: tuple[Variant, ...] = VARIANTS
     design: str = AS_IN_LIBRARY
-    lambda_decay: str = "none"
+    lambda_decay: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ def sweeps(of: dict[str, Part]) -> dict[str, tuple[Part, ...]]:
         "clutter": (
             _changed(of["a300"], "crowded", "before full rails of garments", data=CROWDED),
         ),
-        **{f"decay-{name}": _with_decay(part) for name, part in of.items()},
+        **{f"constant-{name}": _with_constant_lambda(part) for name, part in of.items()},
     }
 
 
@@ -283,9 +283,9 @@ def _with_lambda(part: Part) -> tuple[Part, ...]:
     )
 
 
-def _with_decay(part: Part) -> tuple[Part, ...]:
-    title = "λ falls to 0 along a cosine"
-    return (_changed(part, "decay", title, lambda_decay="cosine", variants=(REGIONS,)),)
+def _with_constant_lambda(part: Part) -> tuple[Part, ...]:
+    title = "λ stays what it is at first"
+    return (_changed(part, "constant", title, lambda_decay="none", variants=(REGIONS,)),)
 
 
 def _with_designs(part: Part) -> tuple[Part, ...]:

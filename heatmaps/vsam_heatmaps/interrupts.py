@@ -1,4 +1,4 @@
-"""Interrupts that were lost.
+"""Interrupts that come at a bad moment: put off until it is over, or found where they were lost.
 
 What a signal's handler raises ends the work, unless it lands where exceptions are dropped: in a
 finalizer, or in C code that asks an object something and takes any error for a no. Work that goes
@@ -7,6 +7,15 @@ on all the same finds here that it should not.
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 _noted: BaseException | None = None
 
 
@@ -24,3 +33,60 @@ def raise_lost() -> None:
     """
     if _noted is not None:
         raise _noted
+
+
+@contextlib.contextmanager
+def starting_processes() -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP wait while `multiprocessing` spawns processes in the block.
+
+    At its end their handlers are run. A process that is half started would say that it lost its
+    parent. Those that are started inherit that the signals are blocked (not on Windows): Ctrl-C in
+    a terminal, or its end, ends the main process alone, which is to end them in order.
+    """
+    numbers = {getattr(signal, name) for name in _NAMES if hasattr(signal, name)}
+    came: list[int] = []
+    handlers = {}
+    # Blocking is not enough: a thread that doesn't block the signal takes it for the main thread.
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers:
+            if callable(signal.getsignal(number)):
+                handlers[number] = signal.signal(number, lambda which, _: came.append(which))
+    try:
+        with _blocked(numbers):
+            yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
+def begin_process() -> None:
+    """Make a process of `starting_processes` end on SIGTERM, and with its parent.
+
+    Python ends with SIGTERM what is left of a parent that ends in order. Of one that was killed,
+    nobody would.
+    """
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def _blocked(numbers: set[int]) -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # its first start would unblock them again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -103,7 +103,12 @@ class TestWrittenFolder:
         assert len(rows(tmp_path / "labels.csv")) == 2
         assert {row["image"] for row in rows(tmp_path / "joints.csv")} == {"00000.jpg", "00001.jpg"}
 
-    def test_ctrl_c_ends_all_processes_and_the_folder_can_be_finished(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("number", "said"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGHUP, "")]
+    )
+    def test_ended_with_all_processes_and_the_folder_can_be_finished(
+        self, tmp_path: Path, number: int, said: str
+    ) -> None:
         program = (
             "import sys; from pathlib import Path\n"
             "from vsam_datasets.mannequins import write_mannequins\n"
@@ -114,11 +119,12 @@ class TestWrittenFolder:
         script.write_text(program)
         with started([sys.executable, script, out], stderr=subprocess.PIPE, text=True) as process:
             wait_until((out / "photos" / "00001.jpg").exists, process)
-            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            os.killpg(process.pid, number)  # as a terminal does
             # Workers inherit stderr, so that it is closed only when all of them have ended.
             _, errors = process.communicate(timeout=30)
         assert process.returncode != 0
-        assert "KeyboardInterrupt" in errors
+        assert said in errors
+        assert errors.count("Traceback") == (number == signal.SIGINT)
         assert not (out / "labels.csv").exists()
         write_mannequins(out, count=1, workers=1, progress=False)
         assert [p.name for p in (out / "photos").iterdir()] == ["00000.jpg"]

@@ -255,6 +255,26 @@ class TestRefusals:
             ExtractOptions(**{name: value})
 
 
+SIGNAL_AT_START = """
+import os, signal, sys, threading
+from multiprocessing import util
+
+number = getattr(signal, sys.argv.pop(1))
+start = util.spawnv_passfds
+threading.Thread(target=threading.Event().wait, daemon=True).start()  # it blocks no signal
+
+def start_and_signal(program, arguments, descriptors):
+    pid = start(program, arguments, descriptors)
+    if any("spawn_main" in str(each) for each in arguments):
+        os.kill(os.getpid(), number)
+    return pid
+
+util.spawnv_passfds = start_and_signal
+from vsam_cli.heatmaps import run
+run()
+"""
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 class TestInterrupted:
     @pytest.fixture
@@ -351,6 +371,18 @@ class TestInterrupted:
         assert "Traceback" not in errors  # of a worker, either
         wait_until(lambda: not session_members(process.pid))
         assert not list(out.glob(".*.tmp"))
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_ended_when_a_worker_is_half_started(self, number, mannequins, tmp_path):
+        command = [sys.executable, "-c", SIGNAL_AT_START, number.name, "extract", mannequins]
+        arguments = ["--out", tmp_path / "out", "--workers", "2"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with started([*command, *arguments], **pipes) as process:
+            said, errors = process.communicate(timeout=60)
+            assert (process.returncode, said) == (128 + number, "")
+            assert errors.splitlines()[-1].endswith("ed; what was finished is kept.")
+            assert "Traceback" not in errors
+            wait_until(lambda: not session_members(process.pid))
 
     @pytest.mark.parametrize(
         ("number", "whole_group"), [(signal.SIGTERM, False), (signal.SIGHUP, True)]

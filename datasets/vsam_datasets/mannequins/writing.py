@@ -8,7 +8,6 @@ import io
 import multiprocessing
 import os
 import re
-import signal
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from vsam_heatmaps import interrupts
 from vsam_heatmaps.atomic import prepare_output_folder, write_bytes, write_text
 from vsam_heatmaps.errors import VsamError, expected, explain_os_error
 from vsam_heatmaps.landmarks import LANDMARKS
@@ -140,7 +140,9 @@ def _draw_all(
         processes, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )
     try:
-        yield from pool.map(draw, range(count), chunksize=min(8, -(-count // processes)))
+        with interrupts.starting_processes():
+            drawn = pool.map(draw, range(count), chunksize=min(8, -(-count // processes)))
+        yield from drawn
     except BrokenProcessPool as error:
         raise VsamError(
             "Could not draw all mannequins: a worker process was killed, perhaps for want of "
@@ -152,8 +154,7 @@ def _draw_all(
 
 
 def _start_worker() -> None:
-    # Ctrl-C reaches the whole process group; the parent alone answers it and ends the pool.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupts.begin_process()
     cv2.setNumThreads(1)  # one process per core is parallel enough
 
 

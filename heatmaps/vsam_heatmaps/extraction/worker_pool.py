@@ -13,7 +13,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import threading
 import time
 import traceback
 from collections import deque
@@ -21,9 +20,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from multiprocessing import connection as connections
-from multiprocessing import resource_tracker
 from typing import Any
 
+from .. import interrupts
 from ..errors import VsamError
 from .workers import Outcome, RecordMaker, Task, Work, unreadable
 
@@ -124,7 +123,7 @@ class WorkerPool:
             worker.results.close()
             worker.bell.close()
             if kind is not None:
-                worker.process.terminate()
+                worker.process.kill()  # it has nothing to put in order
         end = time.monotonic() + _SECONDS_TO_END
         for worker in self._workers:
             worker.process.join(max(0.0, end - time.monotonic()))
@@ -154,6 +153,7 @@ class WorkerPool:
         given = taken = 0  # positions
         ended = False
         while True:
+            interrupts.raise_lost()
             while not ended and taken - given < self._count * _AHEAD and self._has_room():
                 task = next(coming, None)
                 ended = task is None
@@ -181,7 +181,7 @@ class WorkerPool:
         """Give a photo to the worker that holds the fewest."""
         idle = [worker for worker in self._workers if not worker.held]
         if not idle and len(self._workers) < self._count:
-            self._workers.append(self._start())
+            self._start()
         worker = min(self._workers, key=lambda each: (not each.has_room, len(each.held)))
         if not worker.held:
             worker.since = time.monotonic()
@@ -202,10 +202,14 @@ class WorkerPool:
 
     def _all_started(self) -> list[_Worker]:
         while len(self._workers) < self._count:
-            self._workers.append(self._start())
+            self._start()
         return self._workers
 
-    def _start(self) -> _Worker:
+    def _start(self) -> None:
+        with interrupts.starting_processes():
+            self._workers.append(self._new_worker())
+
+    def _new_worker(self) -> _Worker:
         get_task, put_task = self._context.Pipe(duplex=False)
         get_result, put_result = self._context.Pipe(duplex=False)
         bell, ring = self._context.Pipe(duplex=False)
@@ -220,11 +224,7 @@ class WorkerPool:
             daemon=True,
             name="vsam-heatmaps",
         )
-        # A worker inherits the blocked signal: Ctrl-C reaches the main process alone, which ends
-        # them in order. The first start of Python's tracker would unblock it again.
-        resource_tracker.ensure_running()
-        with _interrupt_blocked():
-            process.start()
+        process.start()
         get_task.close()
         put_result.close()
         ring.close()
@@ -342,24 +342,12 @@ def _enlarge(pipe: Any, size: int) -> int:
     return fcntl.fcntl(pipe.fileno(), get)
 
 
-@contextlib.contextmanager
-def _interrupt_blocked() -> Iterator[None]:
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 # What runs in a worker process
 
 
 def _serve(tasks: Any, results: Any, bell: Any, work: Work, shared: Any) -> None:
     """Answer task after task until the main process closes the pipe."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    interrupts.begin_process()
     _make_quiet()
 
     silent = 0  # photos since the last ring
@@ -400,11 +388,3 @@ def _make_quiet() -> None:
     # MediaPipe's C++ side warns on stderr about what no user can change; what goes wrong comes back
     # as a result or an exception.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-
-
-def _die_with_parent() -> None:
-    """End this process when its parent is gone (killed): nobody else would."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
