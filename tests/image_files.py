@@ -25,6 +25,14 @@ def noise(width=80, height=60, channels=3) -> Image.Image:
     return Image.fromarray(values)
 
 
+def gradients(width=37, height=24) -> np.ndarray:
+    """Make a photo without any symmetry: red grows rightwards, green downwards, blue both."""
+    rows, columns = np.mgrid[:height, :width]
+    red, green = columns * 255 // width, rows * 255 // height
+    blue = (rows + columns) * 255 // (width + height)
+    return np.stack([red, green, blue], axis=-1).astype(np.uint8)
+
+
 def samples() -> dict[str, bytes]:
     """Write ordinary small photos, one or more of each format."""
     rgb, rgba = noise(), noise(channels=4)

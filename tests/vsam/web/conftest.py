@@ -70,6 +70,20 @@ def predictions(tiny_data: Path, tiny_run: Path, tmp_path_factory: pytest.TempPa
     return path
 
 
+@pytest.fixture(scope="session")
+def predictor(tiny_run: Path) -> Any:
+    """Give the model of `tiny_run`, as the page has it."""
+    from vsam.predictor import Predictor
+
+    return Predictor.from_run(tiny_run, device="cpu")
+
+
+@pytest.fixture
+def photo(tiny_data: Path) -> Path:
+    """Give one of the tiny photos."""
+    return tiny_data / "photos" / "tee" / "00.png"
+
+
 @pytest.fixture(scope="module")
 def site(
     tiny_run: Path, tiny_data: Path, predictions: Path, tmp_path_factory: pytest.TempPathFactory
