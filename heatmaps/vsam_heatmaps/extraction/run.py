@@ -114,7 +114,7 @@ class ExtractReport:
         unchanged: Of them, those whose record was there already, for the same contents.
         renamed: Of them, those whose contents had a record under the id of a photo that is gone.
         counts: The given photos by status: keys `ok`, `no_pose`, `unreadable`.
-        unreadable: Id and reason of each unreadable photo.
+        unreadable: Id and reason of each unreadable photo, by id.
         gone: Records in the folder whose photo was not among those given.
         pruned: Whether those were removed.
     """
@@ -234,6 +234,7 @@ def _extract(photos: Photos, out: Path, options: ExtractOptions, progress: bool)
         for task, settled in run(job, tasks, settle):
             report.add(task.photo, settled)
             bar.update()
+    report.unreadable.sort()  # photos come in the order in which they are read, or done
     if options.prune:
         prune(out, photos.ids)
         report.pruned = True
