@@ -38,6 +38,7 @@ def test_each_training_is_written_down(work):
     told = json.loads((work / "runs/a100/regions-0.json").read_text())
     assert told["train_photos"] == 12
     assert told["config"]["pose_weight"] == 10
+    assert told["config"]["lambda_decay"] == "cosine"  # as in `vsam-train`
     assert 0 <= told["test"]["attribute_map"] <= 1
     with np.load(work / "runs/a100/regions-0.npz") as file:
         assert file["test_attribute_scores"].shape == (16, len(told["attributes"]))
@@ -51,11 +52,14 @@ def test_what_is_done_stays_and_what_is_missing_comes_out_the_same(work):
     before, stamp = (runs / "regions-0.npz").read_bytes(), kept.stat().st_mtime_ns
     lost.unlink()  # as if it had been stopped before its last step
     (runs / "regions-0.npz").unlink()
-    done = run(work, *ONE)
+    done = run(work, *ONE, "--sweeps", "constant-a100", "--sweep-seeds", "0")
     assert done.returncode == 0, done.stderr
     assert lost.is_file()
     assert kept.stat().st_mtime_ns == stamp
     assert (runs / "regions-0.npz").read_bytes() == before
+    (constant,) = (work / "runs/a100-constant").glob("*.json")
+    assert constant.name == "regions-0.json"
+    assert json.loads(constant.read_text())["config"]["lambda_decay"] == "none"
 
 
 def test_other_settings_need_another_folder(work):
