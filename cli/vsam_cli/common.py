@@ -150,7 +150,8 @@ def _keep_interrupts() -> None:
 
     What is raised in a finalizer or in a weak reference's callback is printed and forgotten. torch
     runs many of them while it trains, and a Ctrl-C was seen to be lost in one. Where it is not even
-    printed, `interrupts.raise_lost` ends a training at its next step.
+    printed, `interrupts.raise_lost` ends a training at its next step. So it does with other
+    interrupts that were noted, as that of a page that loads: they are not printed.
     """
     otherwise, main = sys.unraisablehook, threading.get_ident()
 
@@ -160,7 +161,7 @@ def _keep_interrupts() -> None:
             number = raised.number if isinstance(raised, _Terminated) else signal.SIGINT
             # Later and from another thread: raised here it would be dropped once more.
             threading.Timer(0.05, signal.pthread_kill, (main, number)).start()
-        else:
+        elif not interrupts.is_noted(raised):
             otherwise(unraisable)
 
     sys.unraisablehook = interrupt_again

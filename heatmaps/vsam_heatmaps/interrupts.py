@@ -26,6 +26,11 @@ def noted(interrupt: BaseException) -> BaseException:
     return interrupt
 
 
+def is_noted(raised: BaseException | None) -> bool:
+    """Tell whether this is the interrupt that was noted."""
+    return raised is not None and raised is _noted
+
+
 def raise_lost() -> None:
     """Raise the interrupt that was noted, if any. Work calls it between its steps.
 

@@ -46,6 +46,36 @@ def test_it_can_be_ended_while_it_loads(tiny_run, tmp_path, number):
     assert list(tmp_path.iterdir()) == []
 
 
+LOST_WHILE_IT_LOADS = """
+import signal, weakref
+from vsam.web import server
+
+class Loaded:
+    pass
+
+def make_app(*arguments, whole=server.make_app):
+    loaded = Loaded()
+    callback = weakref.ref(loaded, lambda _: signal.raise_signal(signal.SIGINT))
+    del loaded  # Python drops what the callback raises
+    return whole(*arguments)
+
+server.make_app = make_app
+from vsam_cli.main import run
+run()
+"""
+
+
+def test_an_interrupt_that_was_lost_ends_it_all_the_same(tiny_run, tmp_path):
+    pytest.importorskip("gradio")
+    options = ("web", "--model", tiny_run, "--port", 0, "--device", "cpu")
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    command = (sys.executable, "-c", LOST_WHILE_IT_LOADS, *options)
+    with logged(command, env=environment) as log:
+        assert log.wait() == 0
+        assert log.lines == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_others_need_a_password(capsys, monkeypatch, tiny_run, tmp_path):
     arguments = ["web", "--model", tiny_run, "--host", "0.0.0.0"]
     assert call("vsam", arguments, monkeypatch) == 1
