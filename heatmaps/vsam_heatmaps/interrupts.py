@@ -50,30 +50,31 @@ def starting_processes() -> Iterator[None]:
     """
     numbers = {getattr(signal, name) for name in _NAMES if hasattr(signal, name)}
     came: list[int] = []
-    handlers = {}
-    # Blocking is not enough: a thread that doesn't block the signal takes it for the main thread.
-    if threading.current_thread() is threading.main_thread():
-        for number in numbers:
-            if callable(signal.getsignal(number)):
-                handlers[number] = signal.signal(number, lambda which, _: came.append(which))
     try:
-        with _blocked(numbers):
-            yield
+        with contextlib.ExitStack() as handlers:
+            # Blocking is not enough: another thread, which doesn't, takes one for the main thread.
+            if threading.current_thread() is threading.main_thread():
+                for number in numbers:
+                    if callable(handler := signal.getsignal(number)):
+                        handlers.callback(signal.signal, number, handler)
+                        signal.signal(number, lambda which, _: came.append(which))
+            with _blocked(numbers):
+                yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
         for number in came:
             signal.raise_signal(number)
 
 
 def begin_process() -> None:
-    """Make a process of `starting_processes` end on SIGTERM, and with its parent.
+    """Make a process of `starting_processes` end on SIGTERM and with its parent, not on Ctrl-C.
 
     Python ends with SIGTERM what is left of a parent that ends in order. Of one that was killed,
     nobody would.
     """
-    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+    if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    else:  # Windows, where nothing is blocked
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
