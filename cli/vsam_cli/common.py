@@ -136,13 +136,12 @@ def _end_in_order() -> None:
     def interrupt(number: int, frame: object) -> None:
         raise interrupts.noted(KeyboardInterrupt())
 
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        # Whoever runs us with `nohup` wants it to be ignored.
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+    for number in interrupts.signals_to_end():
+        before = signal.getsignal(number)
+        if before is signal.default_int_handler:
+            signal.signal(number, interrupt)
+        elif before is signal.SIG_DFL:
             signal.signal(number, terminate)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupt)
 
 
 def _keep_interrupts() -> None:

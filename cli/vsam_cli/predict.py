@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vsam_heatmaps import interrupts
 from vsam_heatmaps.errors import VsamError
 
 from .common import (
@@ -190,10 +191,8 @@ def _stopped_by_signals() -> Iterator[threading.Event]:
         for each, handler in before.items():
             signal.signal(each, handler)
 
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, ask)
+    for number in interrupts.signals_to_end():
+        before[number] = signal.signal(number, ask)
     try:
         yield stop
     finally:

@@ -8,15 +8,22 @@ on all the same finds here that it should not.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from multiprocessing import resource_tracker
+from collections.abc import Iterable, Iterator
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 _noted: BaseException | None = None
+
+
+def signals_to_end() -> list[int]:
+    """List the signals that ask a program to end: SIGINT, SIGTERM and, but on Windows, SIGHUP.
+
+    Without those that are ignored: whoever runs us with `nohup` wants that.
+    """
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    numbers = [int(getattr(signal, name)) for name in names if hasattr(signal, name)]
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def noted(interrupt: BaseException) -> BaseException:
@@ -48,7 +55,7 @@ def starting_processes() -> Iterator[None]:
     parent. Those that are started inherit that the signals are blocked (not on Windows): Ctrl-C in
     a terminal, or its end, ends the main process alone, which is to end them in order.
     """
-    numbers = {getattr(signal, name) for name in _NAMES if hasattr(signal, name)}
+    numbers = signals_to_end()
     came: list[int] = []
     try:
         with contextlib.ExitStack() as handlers:
@@ -79,6 +86,8 @@ def begin_process() -> None:
 
 
 def _end_with_parent() -> None:
+    import multiprocessing
+
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -86,10 +95,12 @@ def _end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _blocked(numbers: set[int]) -> Iterator[None]:
+def _blocked(numbers: Iterable[int]) -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    from multiprocessing import resource_tracker  # commands start without it
+
     resource_tracker.ensure_running()  # its first start would unblock them again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:

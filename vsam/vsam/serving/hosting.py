@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from vsam_heatmaps import interrupts
 from vsam_heatmaps.counting import counted
 from vsam_heatmaps.errors import VsamError
 
@@ -179,12 +180,10 @@ async def _first(stop: asyncio.Queue[str], work: asyncio.Future[Any]) -> str:
 def _signals() -> asyncio.Queue[str]:
     """Give a queue of the names of the signals that ask to end."""
     names: asyncio.Queue[str] = asyncio.Queue()
-    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
-        number = getattr(signal, name, None)
-        # Whoever runs us with `nohup` wants SIGHUP to be ignored.
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends it at once
-                asyncio.get_running_loop().add_signal_handler(number, names.put_nowait, name)
+    for number in interrupts.signals_to_end():
+        name = signal.Signals(number).name
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends it at once
+            asyncio.get_running_loop().add_signal_handler(number, names.put_nowait, name)
     return names
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from vsam_heatmaps import interrupts
 from vsam_heatmaps.errors import VsamError, expected
 
 from .logs import tell
@@ -92,13 +93,7 @@ def _predicted(
 def stopped_by_signals() -> Iterator[threading.Event]:
     """Give what SIGTERM, SIGINT and SIGHUP set, each once: the second time they do as before."""
     stop = threading.Event()
-    names = (getattr(signal, name, None) for name in ("SIGTERM", "SIGINT", "SIGHUP"))
-    before = {
-        number: signal.getsignal(number)
-        for number in names
-        # Whoever runs us with `nohup` wants SIGHUP to be ignored.
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN
-    }
+    before = {number: signal.getsignal(number) for number in interrupts.signals_to_end()}
 
     def end(number: int, frame: object) -> None:
         tell("ending", signal=signal.Signals(number).name)

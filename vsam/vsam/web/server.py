@@ -60,13 +60,7 @@ def serve(options: WebOptions, load: Callable[[], Predictor]) -> None:
 @contextlib.contextmanager
 def _signals_go_to(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Let a function handle the signals that ask to end."""
-    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
-    before = {
-        number: signal.signal(number, handle)
-        for number in numbers
-        # Whoever runs us with `nohup` wants SIGHUP to be ignored.
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN
-    }
+    before = {number: signal.signal(number, handle) for number in interrupts.signals_to_end()}
     try:
         yield
     finally:
