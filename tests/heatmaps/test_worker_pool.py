@@ -192,6 +192,27 @@ def test_workers_killed_from_outside_change_nothing(bench):
     assert records == [(f"{n:03d}.png", f"{n:03d}.png", Status.NO_POSE) for n in range(60)]
 
 
+def test_a_photo_that_a_dead_worker_never_saw_is_not_blamed(bench, monkeypatch):
+    """Handed a suspect, a worker may be dead already, and the pool not know it yet."""
+    killed = []
+    with WorkerPool(2, bench.work, max_seconds=60) as pool:
+        hand_out = pool._hand_out
+
+        def kill_first(position: int) -> None:
+            if position in pool._accused and not killed:
+                killed.extend(worker.process for worker in pool._workers)
+                for process in killed:
+                    process.kill()
+                    process.join()
+            hand_out(position)
+
+        monkeypatch.setattr(pool, "_hand_out", kill_first)
+        tasks = bench.tasks([(77, 0, 0)] * 4 + [KILLED_ONCE] + [(77, 0, 0)] * 4)
+        records = [(task.photo.id, record.status) for task, record in pool.outcomes(tasks)]
+    assert killed
+    assert records == [(f"{number:03d}.png", Status.NO_POSE) for number in range(9)]
+
+
 def test_leaving_early_ends_the_workers_at_once(bench):
     start = time.monotonic()
     processes = []

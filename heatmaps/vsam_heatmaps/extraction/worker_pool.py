@@ -69,6 +69,8 @@ class _Worker:
         bell: Where it rings when there is enough to read; it ends when the worker does.
         wakes: What the main process waits for: the bell, or else each result.
         sha256: Shared memory: the hash of the photo in work, zeros until it is known.
+        begun: Shared memory: of how many photos it has begun the work.
+        answered: Of how many it has given the outcome.
         most: How many photos it may hold.
         held: Positions of the photos that it was given and has not answered.
         since: When it began with the first of them, or a little later.
@@ -82,7 +84,9 @@ class _Worker:
     bell: Any
     wakes: Any
     sha256: Any
+    begun: Any
     most: int
+    answered: int = 0
     held: deque[int] = field(default_factory=deque)
     since: float = 0.0
     state: _Message | None = None
@@ -218,9 +222,10 @@ class WorkerPool:
         rings = _enlarge(put_result, _RESULTS_BYTES) >= _RING_AFTER * record
         most = max(1, min(_HELD, _enlarge(put_task, _HELD * _TASK_BYTES) // _TASK_BYTES))
         sha256 = self._context.RawArray("B", 32)
+        begun = self._context.RawValue("Q")
         process = self._context.Process(
             target=_serve,
-            args=(get_task, put_result, ring, self._work, sha256),
+            args=(get_task, put_result, ring, self._work, sha256, begun),
             daemon=True,
             name="vsam-heatmaps",
         )
@@ -230,7 +235,7 @@ class WorkerPool:
         ring.close()
         wakes = bell if rings else get_result
         return _Worker(
-            process, put_task, get_result, bell, wakes, sha256, most, since=time.monotonic()
+            process, put_task, get_result, bell, wakes, sha256, begun, most, since=time.monotonic()
         )
 
     # Listening
@@ -269,6 +274,7 @@ class WorkerPool:
             raise value
         if message is _Message.OUTCOME:
             position = worker.held.popleft()
+            worker.answered += 1
             self._accused.discard(position)
             self._outcomes[position] = value
         else:
@@ -286,12 +292,14 @@ class WorkerPool:
         cause = f"it took more than {self._max_seconds:g} s (--max-seconds)"
         if not worker.overdue:
             cause = f"a worker process died on it ({_cause_of_death(worker.process.exitcode)})"
-        if worker.state in (None, _Message.LOADING):
+        loads = worker.state in (None, _Message.LOADING)
+        # None was in work when it was killed from outside while it was idle, or had just answered.
+        idle = worker.begun.value == worker.answered and not worker.overdue
+        if loads or idle:
             for position in reversed(worker.held):
                 (self._suspects if position in self._accused else self._again).appendleft(position)
-            self._died_at_start(worker)
-            return
-        if not worker.held:
+            if loads or not worker.answered:
+                self._died_at_start(worker)
             return
         suspect, *others = worker.held
         self._again.extendleft(reversed(others))
@@ -345,7 +353,7 @@ def _enlarge(pipe: Any, size: int) -> int:
 # What runs in a worker process
 
 
-def _serve(tasks: Any, results: Any, bell: Any, work: Work, shared: Any) -> None:
+def _serve(tasks: Any, results: Any, bell: Any, work: Work, shared: Any, begun: Any) -> None:
     """Answer task after task until the main process closes the pipe."""
     interrupts.begin_process()
     _make_quiet()
@@ -371,6 +379,7 @@ def _serve(tasks: Any, results: Any, bell: Any, work: Work, shared: Any) -> None
         say(_Message.STARTED)
         while True:
             task = tasks.recv()
+            begun.value += 1
             try:
                 outcome = maker.outcome(task)
             except Exception as error:
