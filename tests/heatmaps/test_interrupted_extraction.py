@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from disks import small_disk
 from extracting import contents, copy_photos, plain
 from processes import is_spawned_worker, session_members, started, wait_until
 
@@ -188,23 +189,15 @@ def is_importing_worker(pid: int) -> bool:
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """Mount a disk of 48 KiB; give its folder."""
-    if os.geteuid() != 0 or not shutil.which("mount"):
-        pytest.skip("only root may mount a small disk")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting is not allowed here")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+def disk(tmp_path):
+    with small_disk(tmp_path / "disk", "48k") as folder:
+        yield folder
 
 
 def test_a_full_disk_ends_it_in_one_line_and_more_space_lets_it_go_on(
-    mannequins, shards, small_disk, run_command
+    mannequins, shards, disk, run_command
 ):
-    out = small_disk / "out"
+    out = disk / "out"
     command = ("vsam-heatmaps", "extract", mannequins / "photos", "--out", out)
     command += ("--shard-size", 4, "--workers", 1)
     full = run_command(*command)
@@ -222,7 +215,7 @@ def test_a_full_disk_ends_it_in_one_line_and_more_space_lets_it_go_on(
     again = run_command(*command)  # still full
     assert again.returncode == 1
     assert len(Shards(out)) == kept
-    subprocess.run(["mount", "-o", "remount,size=10m", str(small_disk)], check=True)
+    subprocess.run(["mount", "-o", "remount,size=10m", str(disk)], check=True)
     done = run_command(*command)
     assert done.returncode == 0, done.stderr
     assert f"; {kept} were there already." in done.stdout

@@ -15,6 +15,7 @@ import filelock
 import h5py
 import numpy as np
 import pytest
+from disks import mounted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_shards import INFO, make_record, same, write
@@ -154,19 +155,6 @@ def test_an_empty_folder_and_a_link_are_filled(inputs, tmp_path):
     assert len(Shards(tmp_path / "empty")) == 120
     merge(inputs, tmp_path / "deep" / "er" / "out")
     assert len(Shards(tmp_path / "deep" / "er" / "out")) == 120
-
-
-@contextlib.contextmanager
-def mounted(*arguments) -> Iterator[None]:
-    """Mount something on a folder, the last of the arguments."""
-    if os.geteuid() != 0 or not shutil.which("mount"):
-        pytest.skip("only root may mount a disk")
-    if subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting is not allowed here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", arguments[-1]], check=True)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +9,7 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+from disks import small_disk
 from made_shards import INFO, SIDE, make_record, records, same
 
 from vsam_heatmaps import (
@@ -185,14 +185,7 @@ class TestFailedWrites:
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
     def test_a_full_disk(self, tmp_path):
-        if os.geteuid() != 0 or not shutil.which("mount"):
-            pytest.skip("only root may mount a small disk")
-        disk = tmp_path / "disk"
-        disk.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)]
-        if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-            pytest.skip("mounting is not allowed here")
-        try:
+        with small_disk(tmp_path / "disk", "16k") as disk:
             with pytest.raises(VsamError) as refused:
                 write_shard(disk / "shard-000000.h5", INFO, [*records(), *map(noisy, range(30))])
             assert str(refused.value) == (
@@ -200,8 +193,6 @@ class TestFailedWrites:
                 "space or name another folder, then run the command again."
             )
             assert not list(disk.iterdir())
-        finally:
-            subprocess.run(["umount", str(disk)], check=True)
 
 
 def noisy(number: int) -> Record:
