@@ -161,6 +161,9 @@ class Service(ABC):
                 code, message = grpc.StatusCode.INVALID_ARGUMENT, str(error)
             except RefusedError as refused:
                 code, message = refused.code, refused.message
+            except grpc.aio.InternalError:  # a write failed: the client left, and was not seen to
+                code = grpc.StatusCode.CANCELLED
+                raise
             except Exception:
                 code, message = grpc.StatusCode.INTERNAL, "The server failed; its log tells why."
                 tell("failed", logging.ERROR, trace=True, method=method)

@@ -22,7 +22,7 @@ from vsam_heatmaps.counting import counted
 from vsam_heatmaps.errors import VsamError
 
 from .calls import Service
-from .logs import tell
+from .logs import grpc_logged, tell
 from .messages import Interface
 from .metrics import Metrics
 from .options import ServiceOptions
@@ -53,7 +53,8 @@ def host(options: ServiceOptions, make: Callable[[Metrics], Service]) -> None:
         VsamError: If the port or a file can't be used, as `Service.load`, or if calls were cut off
             because they took longer than the time for draining.
     """
-    asyncio.run(_host(options, make))
+    with grpc_logged():
+        asyncio.run(_host(options, make))
 
 
 async def _host(options: ServiceOptions, make: Callable[[Metrics], Service]) -> None:
