@@ -37,7 +37,7 @@ def as_shown(entries) -> list[tuple[str, str]]:
     return [(label, f"{score:.2f}") for label, score in entries]
 
 
-def set_threshold(page, value: float) -> None:
+def set_threshold(page, value: object) -> None:
     page.locator("#v-threshold input[type=number]").fill(str(value))
 
 
@@ -109,6 +109,20 @@ def test_the_threshold_redraws_the_attributes(open_page, photo, predictor):
     page.wait_for_selector(".v-none")
     assert every[0]["label"] in page.locator(".v-none").inner_text()
     assert picture.evaluate("image => image.isConnected")  # the figures weren't drawn again
+
+
+def test_a_threshold_that_is_being_rewritten_is_the_models_own(open_page, photo, predictor):
+    page = open_page()
+    give(page, photo)
+    set_threshold(page, 5)
+    page.wait_for_selector(".v-none")
+    set_threshold(page, "")
+    entries = predictor(photo).describe()["attributes"]
+    expect = f"document.querySelectorAll('#v-attributes .v-chips li').length == {len(entries)}"
+    page.wait_for_function(expect)
+    assert labels_and_scores(page, "#v-attributes .v-chips li") == as_shown(
+        (one["label"], one["score"]) for one in entries
+    )
 
 
 def test_the_strength_of_the_maps_follows_its_slider(open_page, photo):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 
 import pytest
 from tiny import call
@@ -139,3 +140,18 @@ def test_only_this_machine_s_names_open_a_local_page(site):
     policy = httpx.get(site.url).headers["content-security-policy"]
     assert "default-src 'self'" in policy
     assert "http" not in policy
+
+
+def test_an_upload_that_is_broken_off_is_no_failure(site):
+    """The page's fixture looks for tracebacks when it has ended."""
+    import httpx
+
+    address = httpx.URL(site.url)
+    head = (
+        f"POST /gradio_api/upload HTTP/1.1\r\nHost: {address.host}\r\nContent-Length: 9999\r\n"
+        "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\nContent-Disposition: "
+        'form-data; name="files"; filename="half.png"\r\n\r\nhalf'
+    )
+    with socket.create_connection((address.host, address.port)) as client:
+        client.sendall(head.encode())
+    assert httpx.get(site.url).status_code == 200

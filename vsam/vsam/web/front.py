@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from fastapi import HTTPException
+from starlette.requests import ClientDisconnect
 
 from ..serving.options import MIB
 
@@ -73,6 +74,8 @@ class Front:
             self._answering.add(task)
         try:
             await self._app(scope, _bounded(scope, receive, limit), answered.send)
+        except ClientDisconnect:  # nobody waits for an answer, and the server has not failed
+            pass
         except asyncio.CancelledError:
             if not self._ending:
                 raise

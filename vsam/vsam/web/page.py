@@ -90,6 +90,7 @@ class Page:
                         info=self._tell_threshold(),
                         elem_id="v-threshold",
                     )
+                    threshold.preprocess = self._slid  # type: ignore[method-assign]
                     attributes = gr.HTML(elem_id="v-attributes")
         with gr.Column(visible=False, elem_id="v-look") as look:
             with gr.Row():
@@ -195,6 +196,13 @@ class Page:
             return gr.skip(), gr.skip()
         answer = Answer(answer.name, answer.prediction, self._chosen(threshold))
         return markup.attributes(answer), answer
+
+    def _slid(self, payload: float | None) -> float:
+        """Take the slider's number; while a visitor rewrites it, Gradio would refuse some.
+
+        It can be none, which stands for where it stood at first, or beyond the slider's ends.
+        """
+        return self._threshold if payload is None else min(max(payload, 0.0), 1.0)
 
     def _chosen(self, threshold: float) -> float | None:
         """Take the slider's place; where it stood at first, the model's own thresholds hold."""
