@@ -118,12 +118,14 @@ def test_a_dash_is_standard_output(capsys):
     assert capsys.readouterr().out == "here\n"
 
 
-def test_a_folder_is_no_output(tmp_path):
+@pytest.mark.parametrize("name", ["", "/", "/absent/"])
+def test_a_folder_is_no_output(tmp_path, name):
     with (
         pytest.raises(VsamError, match="Expected `--out` to be a file"),
-        opened_output(str(tmp_path)),
+        opened_output(f"{tmp_path}{name}"),
     ):
         pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_attention_lies_under_the_photos_id(tmp_path):

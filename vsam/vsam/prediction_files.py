@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,8 +56,16 @@ class Writer(Protocol):
 
 
 def output_path(out: str) -> Path | None:
-    """Give the file that `--out` names; None for standard output."""
-    return None if out == STANDARD_OUTPUT else Path(out)
+    """Give the file that `--out` names; None for standard output.
+
+    Raises:
+        VsamError: If it names a folder.
+    """
+    if out == STANDARD_OUTPUT:
+        return None
+    if out.endswith(("/", os.sep)) or Path(out).is_dir():
+        raise VsamError(f"Expected `--out` to be a file, but {out} is a folder.")
+    return Path(out)
 
 
 @contextlib.contextmanager
@@ -68,7 +77,8 @@ def opened_output(out: str) -> Iterator[TextIO]:
     Raises:
         VsamError: If it is a folder, or can't be written.
     """
-    if out == STANDARD_OUTPUT:
+    path = output_path(out)
+    if path is None:
         if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
             sys.stdout.reconfigure(encoding="utf-8")
         try:
@@ -79,9 +89,6 @@ def opened_output(out: str) -> Iterator[TextIO]:
         except OSError as error:
             raise explain_os_error(error, "write to standard output") from error
         return
-    path = Path(out)
-    if path.is_dir():
-        raise VsamError(f"Expected `--out` to be a file, but {path} is a folder.")
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         yield file
 

@@ -12,7 +12,7 @@ from vsam_heatmaps.errors import VsamError, expected, explain_os_error
 from vsam_heatmaps.images import MAX_PIXELS
 from vsam_heatmaps.outputs import refuse_overwriting
 
-from ..prediction_files import FORMATS, STANDARD_OUTPUT, output_path
+from ..prediction_files import FORMATS, output_path
 
 ENGINES = ("local", "ray")
 """Where photos are tagged: on this machine, or on a Ray cluster."""
@@ -86,15 +86,13 @@ class FolderOptions:
         for package in (*needed, "jinja2" if self.report is not None else None):
             if package is not None:
                 importlib.import_module(package)
-        if out == STANDARD_OUTPUT:
+        if output_path(out) is None:
             if self.resume:
                 raise VsamError("Expected `--out` to be a file with --resume, but got -.")
             if self.format == "parquet":
                 raise VsamError("Expected `--out` to be a file for Parquet, but got -.")
             if self.engine == "ray":  # what comes first need not be what is first
                 raise VsamError("Expected `--out` to be a file with --engine ray, but got -.")
-        elif Path(out).is_dir():
-            raise VsamError(f"Expected `--out` to be a file, but {out} is a folder.")
         if self.report is not None and self.report.is_dir():
             raise VsamError(f"Expected `--report` to be a file, but {self.report} is a folder.")
 
