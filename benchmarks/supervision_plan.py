@@ -217,9 +217,10 @@ def sweeps(of: dict[str, Part]) -> dict[str, tuple[Part, ...]]:
     Args:
         of: See `parts`.
     """
-    frozen = of["c-frozen"]
+    frozen, tuned = of["c-frozen"], of["c-tuned"]
     regions = (REGIONS_FREE, REGIONS, GIVEN)
-    smaller = [side for side in (112, 160) if side < frozen.budget.image_size]
+    whole = frozen.budget.image_size
+    smaller = [side for side in (112, 160) if side < whole]
     kinds = {
         "sigma-0.025": "σ = 0.025",
         "sigma-0.1": "σ = 0.1",
@@ -252,22 +253,24 @@ def sweeps(of: dict[str, Part]) -> dict[str, tuple[Part, ...]]:
             _changed(of["a300"], name, kinds[name], maps=name, variants=(REGIONS, GIVEN))
             for name in ("shift-0.1", "others")
         ),
-        "resolution": tuple(
-            _changed(
-                frozen,
-                f"pixels-{side}",
-                f"{side} pixels",
-                budget=replace(frozen.budget, image_size=side),
-                variants=(NONE, *regions),
-            )
-            for side in smaller
-        ),
+        "resolution": tuple(_with_side(frozen, side) for side in smaller),
+        "resolution-tuned": (_with_side(tuned, whole),),
         "designs": _with_designs(frozen),
         "clutter": (
             _changed(of["a300"], "crowded", "before full rails of garments", data=CROWDED),
         ),
         **{f"constant-{name}": _with_constant_lambda(part) for name, part in of.items()},
     }
+
+
+def _with_side(part: Part, side: int) -> Part:
+    return _changed(
+        part,
+        f"pixels-{side}",
+        f"{side} pixels",
+        budget=replace(part.budget, image_size=side),
+        variants=(NONE, REGIONS_FREE, REGIONS, GIVEN),
+    )
 
 
 def _with_lambda(part: Part) -> tuple[Part, ...]:
