@@ -21,10 +21,15 @@ from vsam_heatmaps.errors import explain_os_error
 from .lines import Line, Stamp
 
 _CLOSING = b"="
+_ERROR = b'{"error":'
 _SECONDS_BETWEEN_SYNCS = 1.0
 
 Found = Callable[[str, Stamp | None, int], None]
-"""Is told of a line: the photo's id and stamp, and where the line begins in the file."""
+"""Is told of a line: the photo's id and stamp, and where the line begins in the file.
+
+The stamp of a photo that could not be read is None: it is tried again, for what was mended need not
+be the photo itself, but its permissions or the disk.
+"""
 
 
 class Journal:
@@ -77,8 +82,9 @@ class Journal:
                     self.lines += len(block)
                     block, checksum = [], 0
                 else:
-                    head = json.loads(line.partition(b"\t")[0])
-                    stamp = head["stamp"]
+                    text, _, entry = line.partition(b"\t")
+                    head = json.loads(text)
+                    stamp = None if entry.startswith(_ERROR) else head["stamp"]
                     block.append((head["image"], stamp and tuple(stamp), offset))
                     checksum = zlib.crc32(line, checksum)
             except (ValueError, KeyError, TypeError):  # torn, or blocks that a power cut emptied

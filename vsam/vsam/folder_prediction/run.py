@@ -62,9 +62,9 @@ def predict_folder(
     """Tag photos and write what the model says of each, in the order of their ids.
 
     The output appears under its name when it is whole. Until then the work lies beside it, in
-    `.NAME.vsam-partial`, and `options.resume` goes on with it: a photo whose size and time of
-    change are those from before keeps its line. Standard output gets lines as they are made: in the
-    order of the ids, but photos inside other files come last, as they lie there.
+    `.NAME.vsam-partial`, and `options.resume` goes on with it: a photo that could be read and whose
+    size and time of change are those from before keeps its line. Standard output gets lines as they
+    are made: in the order of the ids, but photos inside other files come last, as they lie there.
 
     Args:
         photos: Which photos.
