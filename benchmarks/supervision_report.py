@@ -99,9 +99,7 @@ def _part(name: str, results: PartResults) -> list[str]:
             for first, second in _pairs(results)
         ),
     )  # fmt: skip
-    if ratios := list(_ratios(results)):
-        lines += [*(f"- {line}" for line in ratios), ""]
-    lines += _by_kind(results) + _pasted(results) + _by_label(results)
+    lines += _ratios(results) + _by_kind(results) + _pasted(results) + _by_label(results)
     return lines
 
 
@@ -114,17 +112,20 @@ def _pairs(results: PartResults) -> list[tuple[str, str]]:
     return [pair for pair in dict.fromkeys(pairs) if results.has(*pair)]
 
 
-def _ratios(results: PartResults) -> Iterable[str]:
-    best = results.best_unsupervised()
+def _ratios(results: PartResults) -> list[str]:
+    best, lines = results.best_unsupervised(), []
     if best is not None and results.has(REGIONS.name):
-        yield (
-            f"The best unsupervised variant, by validation mAP, is: {BY_NAME[best].title}. "
+        lines.append(
+            f"- The best unsupervised variant here, by validation mAP: {BY_NAME[best].title}. "
             f"Pose-supervised region maps reach {_cell(results.ratio(REGIONS.name, best))} times "
             "its attribute mAP."
         )
     if results.has(REGIONS.name, GIVEN.name):
         ratio = results.ratio(REGIONS.name, GIVEN.name)
-        yield f"They reach {_cell(ratio)} times the upper bound's."
+        lines.append(
+            f"- Pose-supervised region maps reach {_cell(ratio)} times the upper bound's mAP."
+        )
+    return [*lines, ""] if lines else []
 
 
 def _by_kind(results: PartResults) -> list[str]:
@@ -263,8 +264,8 @@ def _sweep(name: str, points: Sequence[PartResults], parts: Mapping[str, PartRes
     ]
     lines += _table(["", "difference", "attribute mAP"], gains) if gains else []
     for point in points:
-        if by_kind := _by_kind(point):
-            lines += [f"*{point.part.title}*", "", *by_kind]
+        if more := _ratios(point) + _by_kind(point):
+            lines += [f"*{point.part.title}*", "", *more]
     return lines
 
 
