@@ -125,6 +125,7 @@ class _Book:
     def __init__(self, photos: Photos, journal: Journal) -> None:
         self._photos, self._journal = photos, journal
         self._offsets = array("Q", [_NOWHERE]) * len(photos)
+        self._again: set[int] = set()  # positions of those that could not be read
         journal.recover(self._found)
         self.kept = len(photos) - self._offsets.count(_NOWHERE)
 
@@ -133,6 +134,7 @@ class _Book:
         if position is not None:
             same = stamp == stamp_of_photo(self._photos[position])
             self._offsets[position] = offset if same else _NOWHERE
+            (self._again.add if stamp is None else self._again.discard)(position)
 
     def stamp(self, image: str) -> Stamp | None:
         """Tell the state that a photo is in now; a line of another one does not count."""
@@ -140,10 +142,20 @@ class _Book:
         return None if position is None else stamp_of_photo(self._photos[position])
 
     def tasks(self, chosen: frozenset[str]) -> Iterator[Task]:
-        """Give the photos without a line, in the order in which they are best read."""
+        """Give the photos without a line, in the order in which they are best read.
+
+        Those that are tried again come last: the batches of the others are as they would have been,
+        and so is every digit of their scores.
+        """
+        again: list[Photo] = []
         for photo in self._photos.reading_order:
-            if self._offsets[self._position(photo.id)] == _NOWHERE:
-                yield Task(photo, photo.id in chosen)
+            position = self._position(photo.id)
+            if self._offsets[position] == _NOWHERE:
+                if position in self._again:
+                    again.append(photo)
+                else:
+                    yield Task(photo, photo.id in chosen)
+        yield from (Task(photo, photo.id in chosen) for photo in again)
 
     def add(self, lines: Any, form: dict[str, Any]) -> None:
         """Put a block into the journal."""
