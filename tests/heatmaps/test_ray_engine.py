@@ -91,24 +91,24 @@ def workers_of(session: int) -> list[int]:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
 def test_stopped_in_the_middle(mannequins, shards, tmp_path, number, code):
     photos = tmp_path / "photos"
-    for copy in range(3):
+    for copy in range(2):
         copy_photos(mannequins, photos / str(copy), 24)
     out = tmp_path / "out"
     command = [Path(sys.executable).parent / "vsam-heatmaps", "extract", photos, "--out", out]
     command += ["--engine", "ray", "--workers", "2", "--shard-size", "6"]
     with started(command, stderr=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: len(list(out.glob("shard-*.h5"))) >= 3, process)
+        wait_until(lambda: len(list(out.glob("shard-*.h5"))) >= 2, process)
         assert len(workers_of(process.pid)) == 2
         os.kill(process.pid, number)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == code
         assert "Traceback" not in errors
         wait_until(lambda: not workers_of(process.pid))  # nobody is left over
-    assert 18 <= len(Shards(out)) < 72
+    assert 12 <= len(Shards(out)) < 48
     report = extract([photos], out, options=ExtractOptions(workers=1, shard_size=6))
-    assert report.counts["ok"] == 72
-    assert report.unchanged >= 18
-    assert len(rows(out)) == len(set(rows(out))) == 72
+    assert report.counts["ok"] == 48
+    assert report.unchanged >= 12
+    assert len(rows(out)) == len(set(rows(out))) == 48
     whole = Shards(shards)
     for record in Shards(out):
         assert plain(record)[1:] == plain(whole[Path(record.id).name])[1:]
