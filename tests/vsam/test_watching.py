@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import re
 import threading
 import time
@@ -132,6 +133,23 @@ def test_photos_are_tagged_as_they_come(tiny_run, tmp_path, suffix):
         done = again.end()
     assert (done.photos, done.kept) == (4, 3)
     assert {id_: line for id_, line in again.lines().items() if id_ != "d.png"} == last
+
+
+def test_a_later_watch_tries_again_what_could_not_be_read(tiny_run, tmp_path):
+    """As after its permissions were mended: neither size nor time of change tells of it."""
+    (folder := tmp_path / "inbox").mkdir()
+    data, broken = write(folder / "a.png", 0), folder / "b.png"
+    broken.write_bytes(bytes(len(data)))
+    before = broken.stat()
+    with Watch(folder, tmp_path / "p.jsonl", tiny_run) as watch:
+        watch.wait_for(lambda lines: len(lines) == 2 and "error" in lines["b.png"])
+        watch.end()
+    broken.write_bytes(data)
+    os.utime(broken, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with Watch(folder, watch.out, tiny_run, resume=True) as watch:
+        watch.wait_for(lambda lines: "category" in lines["b.png"])
+        done = watch.end()
+    assert (done.photos, done.unreadable) == (2, 0)
 
 
 def test_a_file_that_is_still_being_written_is_waited_for(tiny_run, tmp_path):
