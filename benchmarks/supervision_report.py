@@ -264,7 +264,8 @@ def _sweep(name: str, points: Sequence[PartResults], parts: Mapping[str, PartRes
     ]
     lines += _table(["", "difference", "attribute mAP"], gains) if gains else []
     for point in points:
-        if more := _ratios(point) + _by_kind(point):
+        pasted = _pasted(point) if _pairs(point) else []
+        if more := _ratios(point) + _by_kind(point) + pasted:
             lines += [f"*{point.part.title}*", "", *more]
     return lines
 
